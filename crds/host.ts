@@ -1,0 +1,54 @@
+import { z } from "zod";
+import { conditions, doc, mapList, type KindDefinition, type Resource } from "./schema.ts";
+
+const hostPool = z.object({
+  name: z.string().meta(doc("The StoragePool.")),
+  ready: z.boolean().meta(doc("Whether disks can be made on it here.")),
+  reason: z.string().optional().meta(doc("One CamelCase word for why it is not ready.")),
+  message: z.string().optional().meta(doc("Why it is not ready, for a person.")),
+  sizeBytes: z.int().optional().meta(doc("Its size on this node.")),
+  usedBytes: z.int().optional().meta(doc("What is in use of it, images included.")),
+});
+
+export const hostStatus = z.object({
+  conditions: conditions.optional(),
+  accelerator: z
+    .enum(["KVM", "TCG"])
+    .optional()
+    .meta(doc("How instances run here: KVM (proven by running a guest) or TCG (emulation).")),
+  acceleratorMessage: z.string().optional().meta(doc("Why it is not KVM.")),
+  qemuVersion: z.string().optional().meta(doc("Version of QEMU for instances that start now.")),
+  runtimeVersion: z.string().optional().meta(doc("Version of Drover's runtime for instances that start now.")),
+  machineTypes: z.array(z.string()).max(256).optional().meta(doc("Versioned machine types that this QEMU knows.")),
+  cpuModel: z.string().optional().meta(doc("CPU model that instances which start now get.")),
+  ovsDatapath: z.enum(["kernel", "userspace"]).optional().meta(doc("Datapath of the node's switch.")),
+  pools: z
+    .array(hostPool)
+    .max(256)
+    .optional()
+    .meta(mapList("The storage pools of this node.", ["name"])),
+  poolNames: z.string().optional().meta(doc("Names of the ready pools, as text.")),
+  instances: z.int().optional().meta(doc("Instances that run here.")),
+});
+
+export type HostPool = z.infer<typeof hostPool>;
+export type HostStatus = z.infer<typeof hostStatus>;
+export type Host = Resource<"Host", undefined, HostStatus>;
+
+export const hostKind: KindDefinition = {
+  kind: "Host",
+  plural: "hosts",
+  singular: "host",
+  shortNames: ["dhost"],
+  scope: "Cluster",
+  description: "What a node can do for instances. Written by the node's agent only; named as its Node.",
+  status: hostStatus,
+  columns: [
+    { name: "Accelerator", type: "string", jsonPath: ".status.accelerator" },
+    { name: "QEMU", type: "string", jsonPath: ".status.qemuVersion" },
+    { name: "Pools", type: "string", jsonPath: ".status.poolNames" },
+    { name: "Instances", type: "integer", jsonPath: ".status.instances" },
+    { name: "Ready", type: "string", jsonPath: ".status.conditions[?(@.type=='Ready')].status" },
+    { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" },
+  ],
+};

@@ -1,0 +1,39 @@
+/** Names that more than one process must compute alike. */
+import { createHash } from "node:crypto";
+
+export const GROUP = "drover.dev";
+export const VERSION = "v1alpha1";
+export const API_VERSION = `${GROUP}/${VERSION}`;
+
+/** Field manager of everything the operator writes. */
+export const OPERATOR_MANAGER = "drover-operator";
+/** Field manager of everything an agent writes. */
+export const AGENT_MANAGER = "drover-agent";
+
+/** Keeps an Instance until its processes, volumes, ports and claim are gone. */
+export const INSTANCE_FINALIZER = "drover.dev/instance";
+/** Keeps a Network until its rows in OVN's northbound database are gone. */
+export const NETWORK_FINALIZER = "drover.dev/network";
+/** Keeps a StoragePool until no instance uses it and every node has taken it down. */
+export const POOL_FINALIZER = "drover.dev/pool";
+
+/** Label of claim pods; its value is the instance's name. */
+export const CLAIM_LABEL = "drover.dev/claim";
+/** The one PodDisruptionBudget of a namespace with claims: it refuses every eviction of a claim. */
+export const CLAIMS_BUDGET = "drover-claims";
+
+const hex = (text: string, length: number): string => createHash("sha256").update(text).digest("hex").slice(0, length);
+
+/** Claim pod's name: the same for the same instance and serial, so that making it can be repeated. */
+export const claimName = (instance: string, uid: string, serial: number): string =>
+  `drover-${instance}-${hex(`${uid}/${serial}`, 5)}`;
+
+/** Name of a NIC's tap on the node, and of its port on br-int: 15 characters, the kernel's limit. */
+export const tapName = (instanceUid: string, nic: string): string => `d${hex(`${instanceUid}/${nic}`, 14)}`;
+
+/** Logical switch port's name, and the `iface-id` that binds a tap to it. */
+export const portName = (namespace: string, instance: string, nic: string, instanceUid: string): string =>
+  `${namespace}.${instance}.${nic}.${instanceUid.slice(0, 8)}`;
+
+/** Extended resource by which a pool's GiB are counted on a Node. */
+export const poolResource = (pool: string): string => `${GROUP}/pool.${pool}`;
