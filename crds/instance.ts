@@ -1,5 +1,18 @@
 import { z } from "zod";
-import { bytes, conditions, dnsLabel, doc, mapList, type KindDefinition, type Resource } from "./schema.ts";
+import {
+  bytes,
+  type CelRule,
+  conditions,
+  dnsLabel,
+  doc,
+  type KindDefinition,
+  mapList,
+  nameRules,
+  nodeLabels,
+  oneOf,
+  type Resource,
+  requiredByRule,
+} from "./schema.ts";
 
 const image = z
   .object({
@@ -8,22 +21,26 @@ const image = z
       .max(2048)
       .optional()
       .meta(
-        doc("Address of a qcow2 or raw disk image.", {
-          rule: "self.matches('^https?://[^/ ]+/.*$')",
-          message: "image.url must be an http or https address",
+        doc("Address of a qcow2 or raw disk image, such as https://images.example/debian.qcow2.", {
+          rule: "self.matches('^https?://[^/@ ]+/[^ ]+$')",
+          message: "image.url must be the http or https address of a file, without a user or password in it",
         }),
       ),
     checksum: z
       .string()
       .max(140)
-      .regex(/^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/)
       .optional()
-      .meta(doc("Checksum of the file at url, as sha256:<64 hex digits> or sha512:<128 hex digits>.")),
+      .meta(
+        doc("Checksum of the file at url: sha256: and 64 hex digits, or sha512: and 128 hex digits.", {
+          rule: "self.matches('^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$')",
+          message: "image.checksum must be sha256: and 64 small hex digits, or sha512: and 128",
+        }),
+      ),
   })
   .meta(
     doc(
-      "What the root disk is made from.",
-      { rule: "has(self.url)", message: "give image.url" },
+      "What the root disk is made from: the disk image at url, whose checksum is verified.",
+      { rule: "has(self.url)", message: "image.url is required" },
       { rule: "!has(self.url) || has(self.checksum)", message: "image.url needs image.checksum (sha256:... or sha512:...)" },
       { rule: "self == oldSelf", message: "image cannot change after creation; make a new instance" },
     ),
@@ -31,36 +48,45 @@ const image = z
 
 const rootDisk = z
   .object({
-    pool: dnsLabel(58, "The StoragePool that the root disk lies in.").optional(),
+    pool: requiredByRule(
+      dnsLabel(58, "The StoragePool that the root disk lies in. Required.", {
+        rule: "self == oldSelf",
+        message: "rootDisk.pool cannot change on a living instance; make a new instance",
+      }),
+    ),
     size: bytes(
-      "Size of the root disk; at least that of the image.",
+      "rootDisk.size",
+      "Size of the root disk, such as 10Gi; at least that of the image.",
       { rule: "quantity(self).compareTo(quantity('1Mi')) >= 0", message: "rootDisk.size must be at least 1Mi" },
+      { rule: "quantity(self).compareTo(quantity('1Pi')) <= 0", message: "rootDisk.size must be at most 1Pi" },
       {
         rule: "quantity(self).compareTo(quantity(oldSelf)) >= 0",
         message: "a disk cannot shrink",
         messageExpression: "'a disk cannot shrink (%s -> %s)'.format([oldSelf, self])",
       },
+      {
+        rule: "quantity(self).compareTo(quantity(oldSelf)) <= 0",
+        message: "rootDisk.size cannot change on a living instance; make a new instance",
+      },
     ),
   })
-  .meta(
-    doc(
-      "The disk that the instance boots from.",
-      { rule: "has(self.pool)", message: "rootDisk.pool is required" },
-      { rule: "self == oldSelf", message: "rootDisk cannot change after creation; make a new instance" },
-    ),
-  );
+  .meta(doc("The disk that the instance boots from.", { rule: "has(self.pool)", message: "rootDisk.pool is required" }));
 
 const nic = z
   .object({
-    name: dnsLabel(15, "Name of the NIC within the instance."),
+    name: dnsLabel(15, "Name of the NIC within the instance, such as eth0."),
     network: dnsLabel(63, "The Network, of the same namespace, that it is on."),
     mac: z
       .string()
-      .regex(/^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/)
+      .max(17)
       .optional()
       .meta(
         doc(
-          "Its hardware address. Default: made up once, then kept.",
+          "Its hardware address, such as 52:54:00:aa:00:01. Default: made up once, then kept.",
+          {
+            rule: "self.matches('^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$')",
+            message: "the mac must be six bytes in hex such as 52:54:00:aa:00:01",
+          },
           {
             rule: "!self.matches('^.[13579bBdDfF]')",
             message: "the mac is a multicast address",
@@ -76,7 +102,7 @@ const nic = z
       .meta(
         doc("Its IPv4 address. Default: given by the network, then kept.", {
           rule: "isIP(self) && ip(self).family() == 4",
-          message: "nic ipv4 is not an IPv4 address",
+          message: "ipv4 of a nic must be an IPv4 address such as 10.10.0.20",
         }),
       ),
     ipv6: z
@@ -86,40 +112,92 @@ const nic = z
       .meta(
         doc("Its IPv6 address. Default: given by the network, then kept.", {
           rule: "isIP(self) && ip(self).family() == 6",
-          message: "nic ipv6 is not an IPv6 address",
+          message: "ipv6 of a nic must be an IPv6 address such as fd42:10::20",
         }),
       ),
   })
   .meta(doc("A network card."));
 
+/**
+ * An atomic list, not one that is merged by name: a merged one would answer a name given twice with the API server's
+ * own "duplicate entries for key", before any rule of ours is asked.
+ */
+const nics = z
+  .array(nic)
+  .max(8)
+  .meta({
+    ...doc(
+      "Its network cards, in the order that the guest sees them.",
+      {
+        rule: "self.all(n, self.exists_one(m, m.name == n.name))",
+        message: "two nics have the same name",
+        messageExpression: "'two nics have the name %s'.format([self.filter(n, !self.exists_one(m, m.name == n.name))[0].name])",
+      },
+      {
+        rule: "self.all(n, !has(n.mac) || self.exists_one(m, has(m.mac) && m.mac == n.mac))",
+        message: "two nics have the same mac",
+      },
+      {
+        rule: "self.all(n, oldSelf.all(o, o.name != n.name || (has(o.mac) ? has(n.mac) && n.mac == o.mac : !has(n.mac))))",
+        message:
+          "mac of a nic cannot change; remove the nic and add one (in a new instance: nics cannot change on a living instance)",
+      },
+    ),
+    "x-kubernetes-list-type": "atomic",
+  });
+
+const toleration = z
+  .object({
+    key: z.string().max(317).optional().meta(doc("Taint key; none with operator Exists matches all.")),
+    operator: z
+      .enum(["Exists", "Equal"])
+      .optional()
+      .meta(doc("Exists asks for the key only, Equal for the value too. Default: Equal.")),
+    value: z.string().max(63).optional().meta(doc("Taint value, for operator Equal.")),
+    effect: z.enum(["NoSchedule", "PreferNoSchedule", "NoExecute"]).optional().meta(doc("Taint effect; none matches all.")),
+  })
+  .meta(
+    doc(
+      "A taint that is put up with.",
+      {
+        rule: "(has(self.key) && self.key != '') || (has(self.operator) && self.operator == 'Exists')",
+        message: "a toleration without a key needs operator: Exists",
+      },
+      {
+        rule: "!(has(self.operator) && self.operator == 'Exists' && has(self.value) && self.value != '')",
+        message: "a toleration with operator: Exists has no value",
+      },
+    ),
+  );
+
 const placement = z
   .object({
-    nodeSelector: z.record(z.string(), z.string()).optional().meta(doc("Labels that its node must have.")),
+    nodeSelector: nodeLabels("Labels that its node must have, such as disk: nvme.").optional(),
     tolerations: z
-      .array(
-        z.object({
-          key: z.string().optional().meta(doc("Taint key; empty with operator Exists matches all.")),
-          operator: z.enum(["Exists", "Equal"]).optional().meta(doc("Default: Equal.")),
-          value: z.string().optional().meta(doc("Taint value.")),
-          effect: z
-            .enum(["NoSchedule", "PreferNoSchedule", "NoExecute"])
-            .optional()
-            .meta(doc("Taint effect; empty matches all.")),
-        }),
-      )
-      .max(64)
+      .array(toleration)
+      .max(32)
       .optional()
-      .meta(doc("Taints of nodes that it may run on all the same.")),
-    priorityClassName: z.string().max(253).optional().meta(doc("PriorityClass of its claim. Default: the chart's.")),
+      .meta({ ...doc("Taints of nodes that it may run on all the same."), "x-kubernetes-list-type": "atomic" }),
+    priorityClassName: z.string().max(253).optional().meta(doc("PriorityClass of its claim pod. Default: the chart's.")),
   })
   .meta(doc("Where it may run, as in a pod."));
 
+/** Transition rule of an optional field: it must neither change nor come nor go. */
+const fixed = (field: string): CelRule => ({
+  rule: `has(self.${field}) ? has(oldSelf.${field}) && self.${field} == oldSelf.${field} : !has(oldSelf.${field})`,
+  message: `${field} cannot change on a living instance; make a new instance`,
+});
+
 export const instanceSpec = z
   .object({
-    type: z
-      .enum(["VirtualMachine"])
-      .meta(doc("What it is.", { rule: "self == oldSelf", message: "type cannot change; make a new instance" })),
-    power: z.enum(["Running", "Stopped"]).default("Running").meta(doc("Whether it should run. Default: Running.")),
+    type: oneOf("type", ["VirtualMachine"], "What it is: VirtualMachine, a guest of QEMU with a kernel of its own.", {
+      rule: "self == oldSelf",
+      message: "type cannot change; make a new instance",
+    }),
+    power: z
+      .enum(["Running", "Stopped"])
+      .default("Running")
+      .meta(doc("Whether it should run. Stopped keeps its disks and addresses and gives back its memory. Default: Running.")),
     restart: z
       .enum(["Always", "OnFailure", "Never"])
       .default("OnFailure")
@@ -128,22 +206,36 @@ export const instanceSpec = z
           "What follows when the guest ends by itself: Always starts it again, OnFailure only after a crash, Never leaves it. Default: OnFailure.",
         ),
       ),
-    restartedAt: z.string().max(64).optional().meta(doc("Any new value stops the guest cleanly and starts it again.")),
-    image,
-    cpu: z.int().min(1).max(256).meta(doc("Virtual CPUs.")),
-    memory: bytes("Memory of the guest, such as 2Gi.", {
-      rule: "quantity(self).compareTo(quantity('64Mi')) >= 0",
-      message: "memory must be at least 64Mi",
-    }),
-    rootDisk,
-    nics: z
-      .array(nic)
-      .max(8)
+    restartedAt: z
+      .string()
+      .max(64)
       .optional()
-      .meta(mapList("Its network cards, in the order that the guest sees them.", ["name"])),
+      .meta(doc("Any new value, usually the time, stops the guest cleanly and starts it again.")),
+    image,
+    cpu: z
+      .int()
+      .meta(
+        doc(
+          "Virtual CPUs.",
+          { rule: "self >= 1 && self <= 240", message: "cpu must be between 1 and 240" },
+          { rule: "self == oldSelf", message: "cpu cannot change on a living instance; make a new instance" },
+        ),
+      ),
+    memory: bytes(
+      "memory",
+      "Memory of the guest, such as 2Gi.",
+      { rule: "quantity(self).compareTo(quantity('64Mi')) >= 0", message: "memory must be at least 64Mi" },
+      { rule: "quantity(self).compareTo(quantity('16Ti')) <= 0", message: "memory must be at most 16Ti" },
+      {
+        rule: "quantity(self).compareTo(quantity(oldSelf)) == 0",
+        message: "memory cannot change on a living instance; make a new instance",
+      },
+    ),
+    rootDisk,
+    nics: nics.optional(),
     placement: placement.optional(),
   })
-  .meta(doc("What the instance should be."));
+  .meta(doc("What the instance should be.", fixed("nics"), fixed("placement")));
 
 const guestNic = z.object({
   name: z.string().meta(doc("The NIC.")),
@@ -265,11 +357,5 @@ export const instanceKind: KindDefinition = {
     { name: "QEMU", type: "string", jsonPath: ".status.guest.qemuVersion", priority: 1 },
     { name: "Reason", type: "string", jsonPath: ".status.reason", priority: 1 },
   ],
-  rules: [
-    { rule: "self.metadata.name.size() <= 40", message: "an instance's name can be at most 40 characters long" },
-    {
-      rule: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-      message: "an instance's name must be a DNS label: small letters, digits and -, no dots",
-    },
-  ],
+  rules: nameRules("an instance's", 40),
 };

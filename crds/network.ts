@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { conditions, doc, type KindDefinition, type Resource } from "./schema.ts";
+import { conditions, doc, type KindDefinition, nameRules, type Resource } from "./schema.ts";
 
 const unchanged = {
   rule: "self == oldSelf",
@@ -24,7 +24,7 @@ const ipv4 = z
             messageExpression: "'%s is not a network address; did you mean %s?'.format([self, string(cidr(self).masked())])",
           },
           {
-            rule: "!isCIDR(self) || (cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 29)",
+            rule: "!isCIDR(self) || cidr(self).ip().family() != 4 || (cidr(self).prefixLength() >= 8 && cidr(self).prefixLength() <= 29)",
             message: "ipv4.cidr must be between /8 and /29",
           },
           unchanged,
@@ -52,7 +52,7 @@ const ipv6 = z
             messageExpression: "'%s is not a network address; did you mean %s?'.format([self, string(cidr(self).masked())])",
           },
           {
-            rule: "!isCIDR(self) || (cidr(self).prefixLength() >= 48 && cidr(self).prefixLength() <= 64)",
+            rule: "!isCIDR(self) || cidr(self).ip().family() != 6 || (cidr(self).prefixLength() >= 48 && cidr(self).prefixLength() <= 64)",
             message: "ipv6.cidr must be between /48 and /64",
           },
           unchanged,
@@ -74,8 +74,13 @@ export const networkSpec = z
         domain: z
           .string()
           .max(253)
-          .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/)
-          .meta(doc("Domain of the instances' names, such as blue.team-a.internal.")),
+          .meta(
+            doc("Domain of the instances' names, such as blue.team-a.internal.", {
+              rule: "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+              message:
+                "dns.domain must be a domain such as blue.team-a.internal: labels of small letters, digits and -, with dots between",
+            }),
+          ),
       })
       .optional()
       .meta(doc("Names on this network. Default domain: <network>.<namespace>.internal.")),
@@ -123,5 +128,5 @@ export const networkKind: KindDefinition = {
     { name: "Domain", type: "string", jsonPath: ".status.domain", priority: 1 },
     { name: "MTU", type: "integer", jsonPath: ".status.mtu", priority: 1 },
   ],
-  rules: [{ rule: "self.metadata.name.size() <= 63", message: "a network's name can be at most 63 characters long" }],
+  rules: nameRules("a network's", 63),
 };

@@ -1,11 +1,13 @@
 import { z } from "zod";
-import { bytes, conditions, doc, type KindDefinition, type Resource } from "./schema.ts";
+import { bytes, conditions, doc, type KindDefinition, nameRules, nodeLabels, oneOf, type Resource } from "./schema.ts";
 
 const loop = z
   .object({
     size: bytes(
+      "source.loop.size",
       "Size of the file, such as 20Gi. It can grow later, while in use; it can never shrink. Default: a fifth of the file system it lies on, at least 5Gi and at most 30Gi.",
       { rule: "quantity(self).compareTo(quantity('256Mi')) >= 0", message: "source.loop.size must be at least 256Mi" },
+      { rule: "quantity(self).compareTo(quantity('1Pi')) <= 0", message: "source.loop.size must be at most 1Pi" },
       {
         rule: "quantity(self).compareTo(quantity(oldSelf)) >= 0",
         messageExpression: "'a pool cannot shrink (%s -> %s); make a new pool and migrate to it'.format([oldSelf, self])",
@@ -13,7 +15,12 @@ const loop = z
       },
     ).optional(),
   })
-  .meta(doc("A file of the pool's own on every selected node, used as a block device."));
+  .meta(
+    doc("A file of the pool's own on every selected node, used as a block device.", {
+      rule: "!has(oldSelf.size) || has(self.size)",
+      message: "source.loop.size cannot be taken away; leave it as it is or make it larger",
+    }),
+  );
 
 const source = z
   .object({
@@ -26,16 +33,23 @@ const source = z
         doc(
           "An existing directory on every selected node.",
           { rule: "self.startsWith('/')", message: "source.path must be absolute" },
-          { rule: "!self.split('/').exists(p, p == '..' || p == '.')", message: "source.path must not contain . or .." },
+          { rule: "!self.matches('(^|/)[.]{1,2}(/|$)')", message: "source.path must not contain . or .." },
+          {
+            rule: "!self.matches('^/+$') && !self.matches('^/+(proc|sys|dev|run|etc|boot|usr|var/lib/(drover|kubelet|containerd))(/|$)')",
+            message: "source.path must be a directory of the pool's own, not one of the system's",
+          },
         ),
       ),
   })
   .meta(
     doc(
       "Where the pool's bytes live: exactly one of loop and path.",
-      { rule: "has(self.loop) != has(self.path)", message: "give exactly one of source.loop, source.device and source.path" },
       {
-        rule: "has(self.loop) == has(oldSelf.loop) && has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path)",
+        rule: "has(self.loop) != has(self.path)",
+        message: "give exactly one of source.loop, source.device and source.path (source.device is not there yet)",
+      },
+      {
+        rule: "has(self.loop) == has(oldSelf.loop) && (has(self.path) ? has(oldSelf.path) && self.path == oldSelf.path : !has(oldSelf.path))",
         message: "the source cannot change; make a new pool and migrate to it",
       },
     ),
@@ -43,15 +57,15 @@ const source = z
 
 export const poolSpec = z
   .object({
-    driver: z.enum(["btrfs", "dir"]).meta(
-      doc("What manages the pool: btrfs (clones by reflink, needs source.loop) or dir (plain files in a directory).", {
-        rule: "self == oldSelf",
-        message: "driver cannot change; make a new pool and migrate to it",
-      }),
+    driver: oneOf(
+      "driver",
+      ["btrfs", "dir"],
+      "What manages the pool: btrfs (instances share an image's blocks until they write; needs source.loop) or dir (plain files in a directory; needs source.path).",
+      { rule: "self == oldSelf", message: "driver cannot change; make a new pool and migrate to it" },
     ),
     nodeSelector: z
       .object({
-        matchLabels: z.record(z.string(), z.string()).optional().meta(doc("Labels that a node must have.")),
+        matchLabels: nodeLabels("Labels that a node must have; all of them.").optional(),
       })
       .optional()
       .meta(doc("The nodes that have this pool. Default: every node that runs Drover.")),
@@ -89,11 +103,7 @@ export const poolKind: KindDefinition = {
     { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" },
   ],
   rules: [
-    { rule: "self.metadata.name.size() <= 58", message: "a pool's name can be at most 58 characters long" },
-    {
-      rule: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-      message: "a pool's name must be a DNS label: small letters, digits and -, no dots",
-    },
+    ...nameRules("a pool's", 58),
     {
       rule: "self.spec.driver != 'btrfs' || has(self.spec.source.loop)",
       message: "driver btrfs needs source.loop; use driver dir for an existing directory",

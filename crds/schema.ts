@@ -22,21 +22,101 @@ export const mapList = (description: string, keys: string[], ...rules: CelRule[]
   "x-kubernetes-list-map-keys": keys,
 });
 
-export const dnsLabel = (max: number, description: string) =>
+const LABEL = "small letters, digits and -, beginning and ending with a letter or digit";
+
+/** A DNS label. The form is told by CEL, not by `pattern`, so that the refusal is a sentence. */
+export const dnsLabel = (max: number, description: string, ...rules: CelRule[]) =>
   z
     .string()
-    .min(1)
     .max(max)
-    .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/)
-    .meta(doc(description));
+    .meta(
+      doc(
+        description,
+        { rule: "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", message: `must be a DNS label: ${LABEL}` },
+        ...rules,
+      ),
+    );
 
-/** A Kubernetes quantity of bytes, such as 512Mi or 8Gi. */
-export const bytes = (description: string, ...rules: CelRule[]) =>
+/** Rules on an object's own name: a DNS label of at most `max` characters. */
+export const nameRules = (what: string, max: number): CelRule[] => [
+  { rule: `self.metadata.name.size() <= ${max}`, message: `${what} name can be at most ${max} characters long` },
+  {
+    rule: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+    message: `${what} name must be a DNS label: ${LABEL}; no dots`,
+  },
+];
+
+const QUANTITY = "self.matches('^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$')";
+
+/** The rule holds of quantities only; what is none is refused by its own sentence. */
+const ofQuantity = (rule: CelRule): CelRule => ({ ...rule, rule: `!${QUANTITY} || ${rule.rule}` });
+
+/** A Kubernetes quantity of bytes, such as 512Mi or 8Gi. The rules may call `quantity(self)`. */
+export const bytes = (name: string, description: string, ...rules: CelRule[]) =>
   z
     .string()
     .max(20)
-    .regex(/^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$/)
-    .meta(doc(description, ...rules));
+    .meta(
+      doc(
+        description,
+        {
+          rule: QUANTITY,
+          message: `${name} must be a number of bytes such as 512Mi or 2Gi`,
+          messageExpression: `'${name} must be a number of bytes such as 512Mi or 2Gi, not %s'.format([self])`,
+        },
+        ...rules.map(ofQuantity),
+      ),
+    );
+
+/** Labels that a node must have, as in a pod's nodeSelector. */
+export const nodeLabels = (description: string) =>
+  z
+    .record(
+      z.string(),
+      z
+        .string()
+        .max(63)
+        .meta(
+          doc("The label's value.", {
+            rule: "self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",
+            message: "a label's value must be of letters, digits, -, _ and ., beginning and ending with a letter or digit",
+          }),
+        ),
+    )
+    .meta({
+      ...doc(description, {
+        rule: "self.all(key, key.size() <= 317 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$'))",
+        message: "a label's key must be a name such as disk or example.com/disk",
+      }),
+      maxProperties: 32,
+    });
+
+/** Marks in the JSON schema of what the CRD must not say itself; taken out again when the CRD is made. */
+export const REQUIRED_BY_RULE = "x-drover-required-by-rule";
+export const ENUM_BY_RULE = "x-drover-enum-by-rule";
+
+/**
+ * A field that must be there, but whose absence is told by a CEL rule of its object: the API server's own "Required value"
+ * would stop it before our sentence. Required for TypeScript, optional for the schema.
+ */
+export const requiredByRule = <T extends z.ZodType>(schema: T): T =>
+  schema.meta({ ...schema.meta(), [REQUIRED_BY_RULE]: true }) as T;
+
+/** One of a few words. By a CEL rule and not by `enum`, for after an unknown word the API server asks no other rule. */
+export const oneOf = <const T extends [string, ...string[]]>(
+  name: string,
+  values: T,
+  description: string,
+  ...rules: CelRule[]
+) => {
+  const supported = `supported: ${values.join(", ")}`;
+  const known = {
+    rule: `self in [${values.map((value) => `'${value}'`).join(", ")}]`,
+    message: `this ${name} is not supported; ${supported}`,
+    messageExpression: `'${name} %s is not supported; ${supported}'.format([self])`,
+  };
+  return z.enum(values).meta({ ...doc(description, known, ...rules), maxLength: 32, [ENUM_BY_RULE]: true });
+};
 
 export const condition = z.object({
   type: z.string().max(316).meta(doc("What the condition is about, such as Ready.")),
