@@ -1,6 +1,6 @@
 /** An OVSDB client that stays connected (RFC 7047; ovsdb-server(7)). */
+import { type Clock, realClock } from "../kube/clock.ts";
 import { Backoff } from "./backoff.ts";
-import { type Clock, systemClock } from "./clock.ts";
 import { Connection } from "./connection.ts";
 import { DisconnectedError, errorText } from "./errors.ts";
 import { encodeOperation, type Operation, type OperationResult } from "./operations.ts";
@@ -60,7 +60,7 @@ export class OvsdbClient {
 
   constructor(opts: OvsdbClientOptions) {
     this.#opts = opts;
-    this.#clock = opts.clock ?? systemClock;
+    this.#clock = opts.clock ?? realClock;
     this.#timeoutMs = opts.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     this.#backoff = new Backoff(opts.random ? { random: opts.random } : {});
     this.#connectedOnce.promise.catch(() => undefined); // nobody need be waiting
@@ -188,7 +188,7 @@ export class OvsdbClient {
       this.#lastError = cause;
       return false;
     }
-    const since = this.#clock.now();
+    const since = this.#clock.monotonic();
     this.#connection = connection;
     this.#remote = remote;
     this.#lastError = undefined;
@@ -200,7 +200,7 @@ export class OvsdbClient {
     this.#connection = undefined;
     this.#lastError = why;
     for (const replica of this.#replicas) replica.markLost();
-    if (this.#clock.now() - since >= SOUND_AFTER_MS) this.#backoff.reset();
+    if (this.#clock.monotonic() - since >= SOUND_AFTER_MS) this.#backoff.reset();
     if (!signal.aborted) log.warn({ database, remote: remoteText(remote), err: why }, "the connection to the OVSDB server ended");
     this.#tell(false, why);
     return true;

@@ -1,5 +1,5 @@
 /** One connection made fit for use: session, leader check, schema, monitors. Ends as a whole when any of it does. */
-import type { Clock } from "./clock.ts";
+import type { Clock } from "../kube/clock.ts";
 import { errorText, OvsdbError } from "./errors.ts";
 import { unfitBecause } from "./leader.ts";
 import { routeUpdate, startMonitor } from "./monitor.ts";

@@ -1,46 +1,6 @@
-/** For this room's tests: time that moves when told, and a server's end of a stream. */
+/** For this room's tests: a server's end of a stream. */
 import { Duplex, type DuplexOptions } from "node:stream";
-import type { Clock } from "./clock.ts";
 import { encodeMessage, JsonSplitter } from "./wire.ts";
-
-interface Timer {
-  at: number;
-  fn: () => void;
-}
-
-export class ManualClock implements Clock {
-  #now = 0;
-  readonly #timers = new Set<Timer>();
-
-  now(): number {
-    return this.#now;
-  }
-
-  setTimeout(fn: () => void, ms: number): unknown {
-    const timer = { at: this.#now + ms, fn };
-    this.#timers.add(timer);
-    return timer;
-  }
-
-  clearTimeout(handle: unknown): void {
-    this.#timers.delete(handle as Timer);
-  }
-
-  /** Moves on, running what falls due in order, and lets promises settle between. */
-  async advance(ms: number): Promise<void> {
-    const end = this.#now + ms;
-    for (;;) {
-      await settle();
-      const due = [...this.#timers].filter((timer) => timer.at <= end).sort((a, b) => a.at - b.at)[0];
-      if (!due) break;
-      this.#timers.delete(due);
-      this.#now = due.at;
-      due.fn();
-    }
-    this.#now = end;
-    await settle();
-  }
-}
 
 /** Lets everything that is ready run. */
 export const settle = async (): Promise<void> => {

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { FakeClock } from "../kube/clock.ts";
 import { DisconnectedError, OvsdbError, OvsdbTimeoutError } from "./errors.ts";
-import { FakeServer, ManualClock, settle } from "./fakes.ts";
+import { FakeServer, settle } from "./fakes.ts";
 import { Session, type SessionOptions } from "./session.ts";
 
 const start = (opts: SessionOptions = {}) => {
-  const clock = new ManualClock();
+  const clock = new FakeClock();
   const server = new FakeServer();
   const session = new Session(server.stream, { clock, inactivityProbeMs: 0, ...opts });
   return { clock, server, session };

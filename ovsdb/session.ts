@@ -1,6 +1,6 @@
 /** One connection's life: request and reply, notifications, echo, cancel, probe, close (JSON-RPC 1.0 as RFC 7047 §4 uses it). */
+import { type Clock, realClock, type TimerHandle } from "../kube/clock.ts";
 import type { Duplex } from "node:stream";
-import { type Clock, systemClock } from "./clock.ts";
 import { DisconnectedError, errorText, OvsdbError, OvsdbTimeoutError } from "./errors.ts";
 import { encodeMessage, JsonSplitter } from "./wire.ts";
 
@@ -55,16 +55,16 @@ export class Session {
   readonly #closed = Promise.withResolvers<Error>();
   #nextId = 1;
   #ended: Error | undefined;
-  #probeTimer: unknown;
+  #probeTimer: TimerHandle | undefined;
   #lastHeardAt: number;
 
   constructor(stream: Duplex, opts: SessionOptions = {}) {
     this.#stream = stream;
-    this.#clock = opts.clock ?? systemClock;
+    this.#clock = opts.clock ?? realClock;
     this.#probeMs = opts.inactivityProbeMs ?? DEFAULT_PROBE_MS;
     this.#timeoutMs = opts.requestTimeoutMs ?? DEFAULT_TIMEOUT_MS;
     this.#onNotification = opts.onNotification ?? (() => undefined);
-    this.#lastHeardAt = this.#clock.now();
+    this.#lastHeardAt = this.#clock.monotonic();
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
     stream.on("error", (error: Error) => this.close(error));
     stream.on("end", () => this.close(new Error("the server closed the connection")));
@@ -158,7 +158,7 @@ export class Session {
   }
 
   #receive(chunk: Buffer): void {
-    this.#lastHeardAt = this.#clock.now();
+    this.#lastHeardAt = this.#clock.monotonic();
     try {
       for (const message of this.#splitter.push(chunk)) if (!this.#ended) this.#dispatch(message as Incoming);
     } catch (error) {
@@ -193,7 +193,7 @@ export class Session {
   }
 
   #probe(): void {
-    const silentMs = this.#clock.now() - this.#lastHeardAt;
+    const silentMs = this.#clock.monotonic() - this.#lastHeardAt;
     if (silentMs < this.#probeMs) {
       this.#armProbe(this.#probeMs - silentMs);
       return;
@@ -202,8 +202,8 @@ export class Session {
       () => this.#armProbe(this.#probeMs),
       (error: unknown) => {
         // Anything heard is a sign of life: a server busy sending us a large snapshot answers its echo only after it.
-        if (this.#clock.now() - this.#lastHeardAt < this.#probeMs) this.#armProbe(this.#probeMs);
-        else this.close(new Error(`no sign of life for ${this.#clock.now() - this.#lastHeardAt} ms: ${errorText(error)}`));
+        if (this.#clock.monotonic() - this.#lastHeardAt < this.#probeMs) this.#armProbe(this.#probeMs);
+        else this.close(new Error(`no sign of life for ${this.#clock.monotonic() - this.#lastHeardAt} ms: ${errorText(error)}`));
       },
     );
   }

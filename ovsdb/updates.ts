@@ -24,10 +24,15 @@ export interface RawUpdate1 {
   new?: RawRow;
 }
 
+/** A column that is a set by its type is an array here, also when the server wrote its one element alone. */
+const shaped = (value: Value, shape: ColumnShape | undefined): Value =>
+  shape && Array.isArray(shape.empty) ? asAtoms(value) : value;
+
 const withDefaults = (raw: RawRow, columns: Columns): Row => {
   const row: Record<string, Value> = {};
   for (const [column, { empty }] of columns) row[column] = empty;
-  return Object.assign(row, decodeRow(raw));
+  for (const [column, value] of Object.entries(decodeRow(raw))) row[column] = shaped(value, columns.get(column));
+  return row;
 };
 
 const keyOf = (atom: Atom): string => canonical([atom]);
@@ -63,7 +68,7 @@ const modify = (old: Row, raw: RawRow, columns: Columns): Row => {
     const before = old[column] ?? shape?.empty ?? [];
     if (shape?.diff === "set") row[column] = setDifference(before, diff);
     else if (shape?.diff === "map") row[column] = mapDifference(before, diff);
-    else row[column] = diff;
+    else row[column] = shaped(diff, shape);
   }
   return row;
 };

@@ -9,7 +9,7 @@ export interface NamedUuid {
   readonly namedUuid: string;
 }
 export type Atom = string | number | boolean | Uuid | NamedUuid;
-/** A set of one element may be that element alone: read columns with the as...() functions, which know. */
+/** A set of one element may be written as that element alone (a replica's rows always hold an array): the as...() functions take both. */
 export type Value = Atom | readonly Atom[] | ReadonlyMap<Atom, Atom>;
 export type Row = Readonly<Record<string, Value>>;
 
