@@ -7,6 +7,8 @@ export interface MachineDisk {
   pool: string;
   /** The raw file on the node: `<pool>/volumes/<instance uid>/<disk>.raw`. */
   path: string;
+  /** Whether its file system can do O_DIRECT; the start finds out and falls back where this is left out. */
+  direct?: boolean;
 }
 
 export interface MachineNic {
