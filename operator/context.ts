@@ -1,0 +1,122 @@
+/** What every reconcile of the operator works with: caches, client, clock and settings. Made once per process, in main.ts. */
+import type { Host } from "../crds/host.ts";
+import type { Instance } from "../crds/instance.ts";
+import { CLAIM_LABEL, CLAIMS_BUDGET } from "../crds/names.ts";
+import type { Network } from "../crds/network.ts";
+import type { StoragePool } from "../crds/pool.ts";
+import { hosts, instances, networks, storagePools } from "../crds/resources.ts";
+import {
+  Informer,
+  resources,
+  type Clock,
+  type EventRecorder,
+  type KubeClient,
+  type KubeObject,
+  type Lease,
+  type Logger,
+  type Node,
+  type Pod,
+  type PodDisruptionBudget,
+} from "../kube/index.ts";
+import { Heartbeats } from "./heartbeats.ts";
+import type { ClaimSettings } from "./instance/claim.ts";
+import { claimIndexes, hostIndexes, instanceIndexes, type IndexesOf } from "./indexes.ts";
+import { Recent } from "./recent.ts";
+
+export interface Caches {
+  instances: Informer<Instance>;
+  networks: Informer<Network>;
+  pools: Informer<StoragePool>;
+  hosts: Informer<Host>;
+  nodes: Informer<Node>;
+  /** Claim pods only. */
+  claims: Informer<Pod>;
+  /** `drover-claims` of every namespace. */
+  budgets: Informer<PodDisruptionBudget>;
+  /** Leases of the operator's own namespace: the agents' heartbeats. */
+  leases: Informer<Lease>;
+}
+
+export interface OperatorContext extends Caches {
+  client: KubeClient;
+  log: Logger;
+  clock: Clock;
+  events: EventRecorder;
+  settings: ClaimSettings;
+  heartbeats: Heartbeats;
+  /** Our own writes, until the caches show them. */
+  recentInstances: Recent<Instance>;
+  recentClaims: Recent<Pod>;
+}
+
+/** A copy of everything that kubectl applied, which nobody here reads. */
+const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
+
+function slim<T extends KubeObject>(object: T): T {
+  delete object.metadata.annotations?.[LAST_APPLIED];
+  return object;
+}
+
+/** Of a claim only its place, its conditions and its owner matter. */
+function slimPod(pod: Pod): Pod {
+  const { labels: _, annotations: __, ...metadata } = pod.metadata;
+  const { nodeName } = pod.spec;
+  return { ...pod, metadata, spec: { containers: [], ...(nodeName === undefined ? {} : { nodeName }) } };
+}
+
+/** Of a Node only its readiness matters; its status also lists every image it holds. */
+function slimNode(node: Node): Node {
+  const { annotations: _, ...metadata } = node.metadata;
+  const conditions = node.status?.conditions?.filter(({ type }) => type === "Ready") ?? [];
+  return { ...node, metadata, spec: { taints: node.spec.taints ?? [] }, status: { conditions } };
+}
+
+/**
+ * All caches of the operator; not started.
+ * @param namespace the operator's own
+ * @param networkIndexes what the network's side asks the instances by
+ */
+export function makeCaches(
+  client: KubeClient,
+  { namespace, networkIndexes, logger }: { namespace: string; networkIndexes: IndexesOf<Instance>; logger: Logger },
+): Caches {
+  const common = { logger };
+  return {
+    instances: new Informer(client, instances, { ...common, transform: slim, indexes: { ...networkIndexes, ...instanceIndexes } }),
+    networks: new Informer(client, networks, { ...common, transform: slim }),
+    pools: new Informer(client, storagePools, { ...common, transform: slim }),
+    hosts: new Informer(client, hosts, { ...common, indexes: hostIndexes }),
+    nodes: new Informer(client, resources.nodes, { ...common, transform: slimNode }),
+    claims: new Informer(client, resources.pods, {
+      ...common,
+      labelSelector: CLAIM_LABEL,
+      indexes: claimIndexes,
+      transform: slimPod,
+    }),
+    budgets: new Informer(client, resources.podDisruptionBudgets, {
+      ...common,
+      fieldSelector: `metadata.name=${CLAIMS_BUDGET}`,
+    }),
+    leases: new Informer(client, resources.leases, { ...common, namespace }),
+  };
+}
+
+/** Ties the caches to what is derived from them. */
+export function makeContext(
+  parts: Caches & Pick<OperatorContext, "client" | "log" | "clock" | "events" | "settings">,
+): OperatorContext {
+  return {
+    ...parts,
+    heartbeats: new Heartbeats(parts.leases, parts.clock),
+    recentInstances: new Recent(parts.instances, parts.clock),
+    recentClaims: new Recent(parts.claims, parts.clock),
+  };
+}
+
+/** Starts all caches; resolves when each has been filled once. They end with the signal. */
+export async function startCaches(caches: Caches, signal: AbortSignal): Promise<void> {
+  const { instances: a, networks: b, pools, hosts: c, nodes, claims, budgets, leases } = caches;
+  const all = [a, b, pools, c, nodes, claims, budgets, leases];
+  for (const one of all) one.start(signal);
+  await Promise.all(all.map(({ synced }) => synced));
+}

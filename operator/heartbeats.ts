@@ -1,0 +1,84 @@
+/** Which agents answer, told by the Leases that they renew. */
+import type { Change, Clock, Lease, ObjectKey } from "../kube/index.ts";
+
+/** An agent's Lease is named so, in the operator's own namespace. */
+const PREFIX = "drover-agent-";
+const DEFAULT_SECONDS = 40;
+
+interface Leases {
+  onChange(fn: (change: Change<Lease>) => void): () => void;
+}
+
+interface Heart {
+  renewTime: string | undefined;
+  silentAfterMs: number;
+  silent: boolean;
+  timer: ReturnType<Clock["setTimeout"]>;
+}
+
+export const agentLeaseName = (node: string): string => `${PREFIX}${node}`;
+
+/**
+ * Notes for each node whether its agent renewed its Lease in time. Time is counted from when a renewal was seen here, as leader election
+ * does it: clocks of nodes need not agree. After a start every agent has a whole period to show itself.
+ */
+export class Heartbeats {
+  readonly #clock: Clock;
+  readonly #hearts = new Map<string, Heart>();
+  readonly #silent = new Set<string>();
+  readonly #listeners = new Set<(node: string) => void>();
+
+  constructor(leases: Leases, clock: Clock) {
+    this.#clock = clock;
+    leases.onChange(({ key, now }) => this.#renewed(key, now));
+  }
+
+  /** For how long the agent of this node has been silent beyond its period, in ms; undefined while it answers, or has never been heard of. */
+  silence(node: string): { periodMs: number } | undefined {
+    const heart = this.#hearts.get(node);
+    return heart?.silent === true ? { periodMs: heart.silentAfterMs } : undefined;
+  }
+
+  silentNodes(): Iterable<string> {
+    return this.#silent;
+  }
+
+  /** Tells the name of a node whose agent fell silent, or answers again. */
+  onChange(fn: (node: string) => void): () => void {
+    this.#listeners.add(fn);
+    return () => void this.#listeners.delete(fn);
+  }
+
+  /** Ends all timers. */
+  stop(): void {
+    for (const { timer } of this.#hearts.values()) this.#clock.clearTimeout(timer);
+    this.#hearts.clear();
+    this.#silent.clear();
+  }
+
+  #renewed(key: ObjectKey, lease: Lease | undefined): void {
+    if (!key.name.startsWith(PREFIX)) return;
+    const node = key.name.slice(PREFIX.length);
+    const heart = this.#hearts.get(node);
+    if (lease !== undefined && heart !== undefined && heart.renewTime === lease.spec?.renewTime) return;
+    if (heart !== undefined) this.#clock.clearTimeout(heart.timer);
+    if (lease === undefined) {
+      this.#hearts.delete(node);
+      this.#say(node, false);
+      return;
+    }
+    const silentAfterMs = (lease.spec?.leaseDurationSeconds ?? DEFAULT_SECONDS) * 1000;
+    const timer = this.#clock.setTimeout(() => this.#say(node, true), silentAfterMs);
+    this.#hearts.set(node, { renewTime: lease.spec?.renewTime, silentAfterMs, silent: heart?.silent ?? false, timer });
+    this.#say(node, false);
+  }
+
+  #say(node: string, silent: boolean): void {
+    const heart = this.#hearts.get(node);
+    const changed = this.#silent.has(node) !== silent;
+    if (heart !== undefined) heart.silent = silent;
+    if (silent) this.#silent.add(node);
+    else this.#silent.delete(node);
+    if (changed) for (const listener of this.#listeners) listener(node);
+  }
+}

@@ -1,0 +1,27 @@
+/** By what the caches can be asked: so that an event costs as much as it concerns, not as much as there is. */
+import type { Host } from "../crds/host.ts";
+import type { Instance } from "../crds/instance.ts";
+import type { Pod } from "../kube/index.ts";
+
+export type IndexesOf<T> = Record<string, (object: T) => string[]>;
+
+export const instanceIndexes = {
+  pool: (instance: Instance): string[] => (instance.spec.rootDisk.pool === undefined ? [] : [instance.spec.rootDisk.pool]),
+  node: (instance: Instance): string[] => (instance.status?.nodeName === undefined ? [] : [instance.status.nodeName]),
+};
+
+export const hostIndexes = {
+  pool: (host: Host): string[] => (host.status?.pools ?? []).map(({ name }) => name),
+  /** "False" gives the hosts whose agent says that they cannot take instances. */
+  ready: (host: Host): string[] => {
+    const ready = host.status?.conditions?.find(({ type }) => type === "Ready");
+    return ready === undefined ? [] : [ready.status];
+  },
+};
+
+export const claimIndexes = {
+  /** uid of the owning Instance. */
+  owner: (pod: Pod): string[] =>
+    (pod.metadata.ownerReferences ?? []).filter(({ controller }) => controller === true).map(({ uid }) => uid),
+  namespace: (pod: Pod): string[] => (pod.metadata.namespace === undefined ? [] : [pod.metadata.namespace]),
+};

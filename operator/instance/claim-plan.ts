@@ -1,0 +1,113 @@
+/** Which claim an instance should have, and the one step that brings it closer. */
+import { claimName } from "../../crds/names.ts";
+import type { GuestStatus } from "../../crds/instance.ts";
+import { provenOver, type ClaimRecord, type ClaimSeen, type NodeSeen, type Power, type Problem } from "./facts.ts";
+
+export interface ClaimFacts {
+  instance: { name: string; uid: string };
+  power: Power;
+  /** status.claim as it was last written. */
+  recorded?: ClaimRecord;
+  /** All claim pods that the instance owns. */
+  seen: readonly ClaimSeen[];
+  guest?: GuestStatus;
+  /** The node of the recorded claim. */
+  node: NodeSeen;
+  /** Milliseconds since the epoch. */
+  now: number;
+}
+
+export type ClaimStep =
+  /** There is no claim, and none is wanted. */
+  | { do: "nothing" }
+  /** The claim is there, as it should be. */
+  | { do: "keep"; claim: ClaimSeen }
+  | { do: "create"; serial: number }
+  | { do: "delete"; claim: ClaimSeen }
+  /** Somebody else has to act, or time to pass. */
+  | ({ do: "wait"; retryAfterMs?: number } & Problem);
+
+export interface ClaimPlan {
+  step: ClaimStep;
+  /** What status.claim should say now; a node and a uid only while a claim that was bound may still hold something. */
+  record?: ClaimRecord;
+}
+
+/** A claim that the kubelet refused is made again after this; room on a node rarely comes sooner. */
+const REFUSED_RETRY_MS = 10_000;
+
+/** Pods of the instance that are not the claim of `record`, and in which nothing of it runs: made by a mistake, or from outside. */
+export function strayClaims({ seen, guest }: Pick<ClaimFacts, "seen" | "guest">, record: ClaimRecord | undefined): ClaimSeen[] {
+  const isCurrent = (claim: ClaimSeen) =>
+    claim.name === record?.name && (record.uid === undefined || claim.uid === record.uid);
+  return seen.filter((claim) => !claim.deleting && claim.uid !== guest?.claimUid && !isCurrent(claim));
+}
+
+const wait = (reason: string, message: string, retryAfterMs?: number): ClaimStep => ({
+  do: "wait",
+  reason,
+  message,
+  ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+});
+
+/** A claim into which no guest was ever started: its uid never stood in the status, so no agent has been told of it. */
+function planUnused(facts: ClaimFacts, serial: number): ClaimPlan {
+  const name = claimName(facts.instance.name, facts.instance.uid, serial);
+  const claim = facts.seen.find((one) => one.name === name);
+  const record = { name, serial };
+  if (facts.power === "Stopped") {
+    if (claim === undefined) return { step: { do: "nothing" }, ...(facts.recorded === undefined ? {} : { record }) };
+    if (!claim.deleting) return { step: { do: "delete", claim }, record };
+    return { step: wait("ClaimEnding", `waiting for its claim ${name} to end`), record };
+  }
+  if (claim === undefined) return { step: { do: "create", serial }, record };
+  if (claim.deleting) return { step: wait("ClaimDeleted", `its claim ${name} is being deleted; a new one follows`), record };
+  if (claim.ended !== undefined) {
+    const left = claim.createdAt + REFUSED_RETRY_MS - facts.now;
+    if (left <= 0) return { step: { do: "delete", claim }, record };
+    const where = claim.node === undefined ? "it" : `node ${claim.node}`;
+    return {
+      step: wait("ClaimRefused", `${where} refused the claim ${name} (${claim.ended.reason}): ${claim.ended.message}`, left),
+      record,
+    };
+  }
+  if (claim.node === undefined) return { step: { do: "keep", claim }, record };
+  return { step: { do: "keep", claim }, record: { ...record, uid: claim.uid, node: claim.node } };
+}
+
+/** A claim that an agent was told of. It is let go only once nothing can run in it. */
+function planUsed(facts: ClaimFacts, recorded: ClaimRecord & { uid: string }): ClaimPlan {
+  const { name, serial, node } = recorded;
+  const claim = facts.seen.find(({ uid }) => uid === recorded.uid);
+  const over = provenOver(recorded.uid, facts.guest, facts.node);
+  const agent = `the agent of node ${node ?? "(unknown)"}`;
+  const keep = (step: ClaimStep): ClaimPlan => ({ step, record: recorded });
+
+  if (claim === undefined) {
+    if (over) return planUnused(facts, serial + 1);
+    return keep(wait("ClaimLost", `its claim ${name} is gone; waiting for ${agent} to say that its guest has stopped`));
+  }
+  if (claim.ended !== undefined && !claim.deleting) {
+    if (over) return keep({ do: "delete", claim });
+    const why = `its claim ${name} has ended (${claim.ended.reason}): ${claim.ended.message}`;
+    return keep(wait("ClaimEnded", `${why}; waiting for ${agent} to say that its guest has stopped`));
+  }
+  if (claim.deleting) {
+    const [reason, why] =
+      facts.power === "Running" ? ["ClaimDeleted", "is being deleted from outside; its guest is shut down"] : ["ClaimEnding", "is ending"];
+    return keep(wait(reason, `its claim ${name} ${why}`));
+  }
+  if (facts.power === "Running") return keep({ do: "keep", claim });
+  return keep(over ? { do: "delete", claim } : wait("ShuttingDown", `waiting for ${agent} to shut its guest down`));
+}
+
+/**
+ * The next step towards the claim that an instance should have, and what status.claim should say. Pure.
+ * A claim of which an agent was told (its uid stands in the status) is never replaced, nor deleted, before it is proven that nothing
+ * runs in it: a missing pod, a silent node or an empty cache prove nothing.
+ */
+export function planClaim(facts: ClaimFacts): ClaimPlan {
+  const { recorded } = facts;
+  if (recorded?.uid === undefined) return planUnused(facts, recorded?.serial ?? 1);
+  return planUsed(facts, { ...recorded, uid: recorded.uid });
+}

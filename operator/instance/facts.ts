@@ -1,0 +1,68 @@
+/** What the operator knows of one instance's surroundings, reduced to what its decisions need. */
+import type { GuestStatus, InstanceStatus } from "../../crds/instance.ts";
+import type { Pod } from "../../kube/index.ts";
+
+export type Power = "Running" | "Stopped";
+export type ClaimRecord = NonNullable<InstanceStatus["claim"]>;
+
+/** Why something is not as it should be: one CamelCase word, and a sentence that says what to change. */
+export interface Problem {
+  reason: string;
+  message: string;
+}
+
+/** A claim pod as the API server shows it. */
+export interface ClaimSeen {
+  name: string;
+  uid: string;
+  /** The node it is bound to. */
+  node?: string;
+  createdAt: number;
+  deleting: boolean;
+  holderRunning: boolean;
+  /** Why the scheduler has found no node for it, in its own words. */
+  unscheduled?: Problem;
+  /** It is over (evicted, or refused by the kubelet): nothing can run in it any more. */
+  ended?: Problem;
+}
+
+/** Whether a node can be asked. Gone: its Node object was deleted; Fenced: proven to run nothing any more. */
+export type NodeSeen =
+  | { state: "Answering" }
+  | ({ state: "Silent" } & Problem)
+  | ({ state: "Fenced" } & Problem)
+  | { state: "Gone" };
+
+/** Why the scheduler has not placed a pod; undefined when it has, or has not tried yet. */
+function unscheduled(pod: Pod): Problem | undefined {
+  const condition = pod.status?.conditions?.find(({ type }) => type === "PodScheduled");
+  if (condition?.status !== "False") return undefined;
+  return { reason: condition.reason ?? "Unschedulable", message: condition.message ?? "kube-scheduler gives no reason" };
+}
+
+function ended({ status }: Pod): Problem | undefined {
+  if (status?.phase !== "Failed" && status?.phase !== "Succeeded") return undefined;
+  return { reason: status.reason ?? status.phase, message: status.message ?? `the pod is ${status.phase}` };
+}
+
+/** What matters of a claim pod. Pure. */
+export function claimSeen(pod: Pod): ClaimSeen {
+  const why = unscheduled(pod);
+  const over = ended(pod);
+  return {
+    name: pod.metadata.name,
+    uid: pod.metadata.uid ?? "",
+    ...(pod.spec.nodeName === undefined ? {} : { node: pod.spec.nodeName }),
+    createdAt: Date.parse(pod.metadata.creationTimestamp ?? ""),
+    deleting: pod.metadata.deletionTimestamp !== undefined,
+    holderRunning: pod.status?.phase === "Running" && (pod.status.containerStatuses ?? []).every(({ ready }) => ready),
+    ...(why === undefined ? {} : { unscheduled: why }),
+    ...(over === undefined ? {} : { ended: over }),
+  };
+}
+
+/** Proof that nothing of the instance runs in this claim, nor will: its agent's word, or a fenced node. */
+export function provenOver(claimUid: string, guest: GuestStatus | undefined, node: NodeSeen): boolean {
+  if (node.state === "Fenced") return true;
+  return guest?.claimUid === claimUid && (guest.state === "Stopped" || guest.state === "Failed" || guest.state === "Released");
+}

@@ -1,0 +1,118 @@
+/** Where an instance is in its life, in one word, with the reason and a sentence. */
+import type { GuestStatus, Instance, InstanceStatus, NicStatus } from "../../crds/instance.ts";
+import type { ClaimPlan } from "./claim-plan.ts";
+import { provenOver, type ClaimSeen, type NodeSeen, type Problem } from "./facts.ts";
+
+export type Phase = NonNullable<InstanceStatus["phase"]>;
+
+/** What each phase of a reconcile found to be in the way; a user or the cluster's administrator can mend it. */
+export interface Problems {
+  /** No claim can be made, or none is placed. */
+  claim?: Problem;
+  pool?: Problem;
+  network?: Problem;
+  /** Deletion waits for this. */
+  release?: Problem;
+}
+
+/** All that the status is computed from. */
+export interface StatusFacts {
+  instance: Instance;
+  plan: ClaimPlan;
+  /** The instance's claim pod. */
+  claim?: ClaimSeen;
+  /** The node that it was bound to, now or before. */
+  nodeName?: string;
+  node: NodeSeen;
+  nics: NicStatus[];
+  problems: Problems;
+  now: Date;
+}
+
+export interface PhaseSeen extends Problem {
+  phase: Phase;
+}
+
+/** What the agent says of the guest in the present claim; old news of an earlier claim is not given. */
+export function currentGuest({ instance, plan }: Pick<StatusFacts, "instance" | "plan">): GuestStatus | undefined {
+  const guest = instance.status?.guest;
+  return guest !== undefined && guest.claimUid === plan.record?.uid ? guest : undefined;
+}
+
+/** Whether something of the instance may run, or has to be released, on a node that cannot be asked. */
+function unanswered({ instance, plan, node, nodeName }: StatusFacts): Problem | undefined {
+  if (node.state === "Answering") return undefined;
+  const guest = instance.status?.guest;
+  const mayRun = plan.record?.uid !== undefined && !provenOver(plan.record.uid, guest, node);
+  const mustRelease = nodeName !== undefined && guest?.state !== "Released";
+  if (!(instance.metadata.deletionTimestamp === undefined ? mayRun : mustRelease)) return undefined;
+  if (node.state !== "Gone") return { reason: node.reason, message: node.message };
+  return {
+    reason: "NodeGone",
+    message: `node ${nodeName ?? ""} is no longer in the cluster, and the instance's disks with it; bring the node back, or delete the instance`,
+  };
+}
+
+function waiting({ plan, claim, problems }: StatusFacts): PhaseSeen {
+  const blocked = problems.pool ?? problems.network ?? problems.claim;
+  if (claim === undefined && blocked !== undefined) return { phase: "Pending", ...blocked };
+  if (plan.step.do === "wait") return { phase: "Pending", reason: plan.step.reason, message: plan.step.message };
+  if (claim?.unscheduled !== undefined) return { phase: "Pending", ...claim.unscheduled };
+  return { phase: "Pending", reason: "Scheduling", message: "kube-scheduler looks for a node" };
+}
+
+const GUEST_PHASES: Record<GuestStatus["state"], Phase> = {
+  Preparing: "Starting",
+  Starting: "Starting",
+  Running: "Running",
+  Stopping: "Stopping",
+  Stopped: "Stopped",
+  Failed: "Error",
+  Released: "Starting",
+};
+
+const GUEST_WORDS: Record<GuestStatus["state"], Problem> = {
+  Preparing: { reason: "Preparing", message: "its image and disks are made ready" },
+  Starting: { reason: "Starting", message: "its guest is being started" },
+  Running: { reason: "Running", message: "its guest runs" },
+  Stopping: { reason: "ShuttingDown", message: "its guest is shut down" },
+  Stopped: { reason: "GuestStopped", message: "its guest has ended by itself" },
+  Failed: { reason: "GuestFailed", message: "its guest has failed" },
+  Released: { reason: "WaitingForAgent", message: "its agent has not yet taken it up" },
+};
+
+function placed(facts: StatusFacts): PhaseSeen {
+  const { step } = facts.plan;
+  if (step.do === "wait") return { phase: "Stopping", reason: step.reason, message: step.message };
+  if (step.do === "delete") return { phase: "Stopping", reason: "ClaimEnding", message: `its claim ${step.claim.name} is replaced` };
+  const guest = currentGuest(facts);
+  if (guest === undefined) {
+    const message = `the agent of node ${facts.nodeName ?? "(unknown)"} has not yet taken it up`;
+    return { phase: "Starting", reason: "WaitingForAgent", message };
+  }
+  const words = GUEST_WORDS[guest.state];
+  return {
+    phase: GUEST_PHASES[guest.state],
+    reason: guest.reason ?? words.reason,
+    message: guest.message ?? words.message,
+  };
+}
+
+/** The phase of an instance. Pure. */
+export function computePhase(facts: StatusFacts): PhaseSeen {
+  const { instance, plan, problems, nodeName } = facts;
+  const silent = unanswered(facts);
+  if (silent !== undefined) return { phase: "Unknown", ...silent };
+  if (instance.metadata.deletionTimestamp !== undefined) {
+    return { phase: "Stopping", ...(problems.release ?? { reason: "Deleting", message: "it is being deleted" }) };
+  }
+  if (instance.spec.power === "Stopped") {
+    if (plan.step.do === "nothing") {
+      const disks = nodeName === undefined ? "" : `; its disks are on node ${nodeName}`;
+      return { phase: "Stopped", reason: "PoweredOff", message: `it is stopped, as spec.power asks${disks}` };
+    }
+    const words = plan.step.do === "wait" ? plan.step : { reason: "ClaimEnding", message: "its claim is ending" };
+    return { phase: "Stopping", reason: words.reason, message: words.message };
+  }
+  return plan.record?.uid === undefined ? waiting(facts) : placed(facts);
+}

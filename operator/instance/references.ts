@@ -1,0 +1,39 @@
+/** Resolves what an instance names: its pool, its networks. What is unknown becomes a problem that heals when it appears. */
+import type { StoragePool } from "../../crds/pool.ts";
+import type { Informer } from "../../kube/index.ts";
+import type { Problem } from "./facts.ts";
+import type { InstanceScope } from "./scope.ts";
+
+/** Names shown to a user who mistyped one. */
+const SHOWN = 5;
+
+function missingPool(name: string, pools: Pick<Informer<StoragePool>, "list">): Problem {
+  const names = pools.list().map(({ metadata }) => metadata.name).sort();
+  const known =
+    names.length === 0
+      ? "there is none at all yet"
+      : `known are ${names.slice(0, SHOWN).join(", ")}${names.length > SHOWN ? `, and ${names.length - SHOWN} more` : ""}`;
+  return { reason: "PoolNotFound", message: `spec.rootDisk.pool: there is no StoragePool ${name}; make it (${known})` };
+}
+
+/** What keeps an instance from using this pool; undefined when nothing does. */
+export function poolProblem(name: string | undefined, pools: Pick<Informer<StoragePool>, "get" | "list">): Problem | undefined {
+  if (name === undefined) return undefined;
+  const pool = pools.get({ name });
+  if (pool === undefined) return missingPool(name, pools);
+  if (pool.metadata.deletionTimestamp === undefined) return undefined;
+  return { reason: "PoolDeleting", message: `StoragePool ${name} is being deleted; make it again when it is gone, or use another one` };
+}
+
+/** The pool is only needed where a claim is yet to be made: an instance that runs is not disturbed. */
+export function resolvePool(scope: InstanceScope): void {
+  const problem = poolProblem(scope.instance.spec.rootDisk.pool, scope.ctx.pools);
+  if (problem !== undefined && scope.plan.step.do === "create") scope.problems.pool = problem;
+}
+
+/** Addresses and MACs, given once and kept. */
+export function assignAddresses(scope: InstanceScope): void {
+  const given = scope.ctx.network.addresses.assign(scope.instance);
+  if ("problem" in given) scope.problems.network = given.problem;
+  else scope.nics = given.nics;
+}

@@ -1,0 +1,37 @@
+/** The one place where an instance's status is computed: all of it but `guest`, which is the agent's. */
+import type { InstanceStatus } from "../../crds/instance.ts";
+import { setCondition } from "../../kube/index.ts";
+import { computeConditions } from "./conditions.ts";
+import { computePhase, type StatusFacts } from "./phase.ts";
+
+export type OwnStatus = Omit<InstanceStatus, "guest">;
+
+/** The status that the operator writes, from spec, claim, guest, node and network. Pure: the same facts give the same status. */
+export function computeStatus(facts: StatusFacts): OwnStatus {
+  const { instance, plan, nodeName, nics, now } = facts;
+  const phase = computePhase(facts);
+  const observedGeneration = instance.metadata.generation;
+  const verdicts = computeConditions(facts, phase);
+  const conditions = verdicts.reduce(
+    (list, [type, verdict]) => setCondition(list, { type, ...verdict, observedGeneration }, now),
+    instance.status?.conditions ?? [],
+  );
+  const readyReason = verdicts.find(([type]) => type === "Ready")?.[1].reason;
+  const ip = nics[0]?.ipv4 ?? nics[0]?.ipv6;
+  return {
+    observedGeneration,
+    phase: phase.phase,
+    reason: readyReason ?? phase.reason,
+    conditions,
+    ...(nodeName === undefined ? {} : { nodeName }),
+    ...(plan.record === undefined ? {} : { claim: plan.record }),
+    ...(ip === undefined ? {} : { ip }),
+    ...(nics.length === 0 ? {} : { nics }),
+  };
+}
+
+/** The part of a status that is the operator's. */
+export function ownStatus(status: InstanceStatus | undefined): OwnStatus {
+  const { guest: _, ...own } = status ?? {};
+  return own;
+}

@@ -1,0 +1,51 @@
+/** What makes an instance worth another look; each source names the instances it concerns by an index, never by a scan. */
+import type { Instance } from "../../crds/instance.ts";
+import type { StoragePool } from "../../crds/pool.ts";
+import {
+  Controller,
+  keyOf,
+  ownerKeys,
+  type Change,
+  type Node,
+  type ObjectKey,
+  type PodDisruptionBudget,
+} from "../../kube/index.ts";
+import { answersDifferently } from "../nodes.ts";
+import { reconcileInstance } from "./reconcile.ts";
+import type { InstanceContext } from "./scope.ts";
+
+/** A pool matters when it comes, goes, or begins to go; its status does not. */
+const poolMatters = ({ old, now }: Change<StoragePool>): boolean =>
+  old === undefined || now === undefined || old.metadata.deletionTimestamp !== now.metadata.deletionTimestamp;
+
+/** The controller of instances, wired to its sources; not started. */
+export function instanceController(ctx: InstanceContext): Controller {
+  const keys = (found: Instance[]): ObjectKey[] => found.map(keyOf);
+  const onNode = (name: string): ObjectKey[] => keys(ctx.instances.byIndex("node", name));
+  const budgetGone = ({ old, now }: Change<PodDisruptionBudget>): ObjectKey[] => {
+    if (now !== undefined || old?.metadata.namespace === undefined) return [];
+    // Any one instance with a claim makes the budget again.
+    const claim = ctx.claims.byIndex("namespace", old.metadata.namespace).at(0);
+    return claim === undefined ? [] : ownerKeys("Instance")({ key: keyOf(claim), now: claim });
+  };
+
+  const controller = new Controller({
+    name: "instance",
+    workers: 8,
+    reconcile: (key) => reconcileInstance(key, ctx),
+    clock: ctx.clock,
+    logger: ctx.log,
+  })
+    .watch(ctx.instances)
+    .watch(ctx.claims, ownerKeys("Instance"))
+    .watch(ctx.pools, (change) => (poolMatters(change) ? keys(ctx.instances.byIndex("pool", change.key.name)) : []))
+    .watch(ctx.nodes, (change: Change<Node>) => (answersDifferently(change) ? onNode(change.key.name) : []))
+    .watch(ctx.budgets, budgetGone)
+    // Not mapped: what they hold is asked for when a claim is made, so they must be there before the first is.
+    .watch(ctx.hosts, () => [])
+    .watch(ctx.leases, () => []);
+  ctx.heartbeats.onChange((node) => {
+    for (const key of onNode(node)) controller.enqueue(key);
+  });
+  return controller;
+}
