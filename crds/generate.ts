@@ -28,7 +28,7 @@ const templateOf = (kind: KindDefinition): string => {
 
 const files = kinds.flatMap((kind) => [
   { path: `crds/generated/${kind.plural}.yaml`, text: header + yamlOf(crd(kind)) },
-  { path: `manifests/chart/drover/templates/crds/${kind.plural}.yaml`, text: header + templateOf(kind) },
+  { path: `manifests/chart/templates/crds/${kind.plural}.yaml`, text: header + templateOf(kind) },
 ]);
 
 const stale: string[] = [];
