@@ -1,0 +1,56 @@
+/** Bad days, made on purpose: each has its undo, and each may be repeated. */
+import { alone, nodeParts, nodesReady } from "./cluster.ts";
+import { componentPid, ensureControlPlane, signalComponent } from "./control.ts";
+import { nodeNamed } from "./identity.ts";
+import { lab } from "./index.ts";
+import * as nodes from "./node/node.ts";
+import { LabError } from "./run.ts";
+
+const parts = (name: string) => {
+  const up = lab();
+  const node = nodeNamed(up, name);
+  return nodeParts(up, node, up.binaries);
+};
+
+/** Pulls a node's plug: all its processes, mounts and links are gone at once; its disk stays. */
+export const powerCut = (name: string): Promise<void> => {
+  const up = lab();
+  return alone(up, () => nodes.powerCut(nodeNamed(up, name)));
+};
+
+/** Switches a node on again; resolves when its kubelet runs, or with `ready` when Kubernetes says Ready of all nodes. */
+export const powerOn = async (name: string, { ready = false }: { ready?: boolean } = {}): Promise<void> => {
+  const up = lab();
+  await alone(up, async () => nodes.ensureNode(up, nodeNamed(up, name), await parts(name)));
+  if (ready) await nodesReady(up, up.binaries);
+};
+
+/** Ends a node's kubelet (by SIGKILL unless told otherwise) and starts it again. */
+export const restartKubelet = async (name: string, signal: NodeJS.Signals = "SIGKILL"): Promise<void> => {
+  const up = lab();
+  const node = nodeNamed(up, name);
+  await nodes.stopDaemon(node, "kubelet", signal);
+  await nodes.startKubelet(up, node, await parts(name));
+};
+
+/** Ends a node's containerd and starts it again; resolves when it answers. Its pods' processes live on. */
+export const restartContainerd = async (name: string, signal: NodeJS.Signals = "SIGKILL"): Promise<void> => {
+  const up = lab();
+  const node = nodeNamed(up, name);
+  await nodes.stopDaemon(node, "containerd", signal);
+  await nodes.startContainerd(up, node);
+};
+
+/** The API server stops in the middle of what it does: connections stay open and nothing answers. */
+export const freezeApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGSTOP");
+
+export const thawApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGCONT");
+
+/** Kills the API server and starts it again; resolves when it is ready. */
+export const restartApiServer = async (): Promise<void> => {
+  const up = lab();
+  const before = await componentPid(up, "kube-apiserver");
+  await signalComponent(up, "kube-apiserver", "SIGKILL");
+  await ensureControlPlane(up, up.binaries);
+  if ((await componentPid(up, "kube-apiserver")) === before) throw new LabError("the API server was not killed");
+};

@@ -1,0 +1,166 @@
+/** Drover's images, built from manifests/Containerfile without a Docker engine; each kept in the cache by what it was made from. */
+import { cp, mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ensureBaseTar } from "./base.ts";
+import { exists, hashOf, keepNewest, madeOnce } from "./files.ts";
+import type { Lab } from "./identity.ts";
+import type { Progress } from "./progress.ts";
+import { LabError, run, succeeds } from "./run.ts";
+
+const targets = ["operator", "node-agent", "runtime", "ovn", "holder"] as const;
+export type ImageTarget = (typeof targets)[number];
+
+export interface BuiltImage {
+  target: ImageTarget | "pause";
+  /** As pods name it. */
+  name: string;
+  /** Says what it was made from; another key, another content. */
+  key: string;
+  /** docker-archive in the cache. */
+  archive: string;
+}
+
+export const imageName = (target: ImageTarget): string => `localhost/drover-${target}:dev`;
+
+const code = ["package.json", "package-lock.json", ".npmrc", "crds", "kube", "ovsdb", "operator", "node-agent"];
+
+/** What each image is made from, besides the bases and the Containerfile. */
+const inputs: Record<ImageTarget, string[]> = {
+  operator: code,
+  "node-agent": code,
+  runtime: ["manifests/images", "node-agent/instance/qemu/launcher"],
+  ovn: ["manifests/images"],
+  holder: ["manifests/holder"],
+};
+
+const SUITE = "trixie";
+const BASE = `localhost/drover-lab-base:${SUITE}`;
+const NODE = "localhost/drover-lab-node:24";
+
+/**
+ * buildah with the lab's own store, in a mount namespace of its own: whatever it mounts is gone when it ends, however it ends.
+ */
+const buildah = async (lab: Lab, args: string[], deadlineMs: number): Promise<string> => {
+  const store = join(lab.cache, "containers");
+  await mkdir(store, { recursive: true });
+  const conf = join(store, "storage.conf");
+  const text = `[storage]\ndriver = "overlay"\ngraphroot = "${store}/root"\nrunroot = "${store}/run"\n`;
+  if (!(await exists(conf))) await writeFile(conf, text);
+  return run("unshare", ["--mount", "--", "buildah", ...args], {
+    deadlineMs,
+    env: { CONTAINERS_STORAGE_CONF: conf, BUILDAH_ISOLATION: "chroot", REGISTRIES_CONFIG_PATH: "/dev/null" },
+  });
+};
+
+/** Whether the store has an image that was made from the inputs of that key. */
+const hasImage = (lab: Lab, name: string, key: string): Promise<boolean> =>
+  buildah(lab, ["inspect", "--type", "image", "--format", "{{.OCIv1.Config.Labels}}", name], 30_000).then(
+    (labels) => labels.includes(key),
+    (error: unknown) => {
+      if (error instanceof LabError) return false;
+      throw error;
+    },
+  );
+
+interface BaseBuild {
+  name: string;
+  key: string;
+  containerfile: string;
+  /** Fills the build's context. */
+  fill: (directory: string) => Promise<void>;
+  args?: string[];
+}
+
+const buildBase = async (lab: Lab, { name, key, containerfile, fill, args = [] }: BaseBuild): Promise<void> => {
+  if (await hasImage(lab, name, key)) return;
+  const context = join(lab.cache, `context.${process.pid}`);
+  try {
+    await mkdir(context, { recursive: true });
+    await fill(context);
+    const file = join(lab.checkout, "hack", "images", containerfile);
+    await buildah(lab, ["bud", "--label", `drover.dev/key=${key}`, ...args, "-t", name, "-f", file, context], 600_000);
+  } finally {
+    await rm(context, { recursive: true, force: true });
+  }
+};
+
+/** Where this machine's npm lies: its own directory is what the build image gets. */
+const npmDirectory = async (): Promise<string> => {
+  const script = await run("realpath", [(await run("sh", ["-c", "command -v npm"])).trim()]);
+  return join(script.trim(), "..", "..");
+};
+
+const HOST_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
+
+/** Node.js of this checkout and npm of this machine, on the base; with this machine's certificates and registry, since it only builds. */
+const fillNode =
+  (lab: Lab) =>
+  async (context: string): Promise<void> => {
+    await cp(join(lab.checkout, "node_modules", "node", "bin", "node"), join(context, "node"));
+    await cp(await npmDirectory(), join(context, "npm"), { recursive: true, dereference: true });
+    await mkdir(join(context, "etc"));
+    await mkdir(join(context, "certs"));
+    const registry = (await run("npm", ["config", "get", "registry"], { cwd: "/" })).trim();
+    const settings = [`registry=${registry}`];
+    if (await exists(HOST_CERTIFICATES)) {
+      await cp(HOST_CERTIFICATES, join(context, "certs", "ca-certificates.crt"), { dereference: true });
+      settings.push(`cafile=${HOST_CERTIFICATES}`);
+    }
+    await writeFile(join(context, "etc", "npmrc"), `${settings.join("\n")}\n`);
+  };
+
+/** The images that others stand on. Gives a key that changes with them. */
+const ensureBases = async (lab: Lab, progress: Progress): Promise<string> => {
+  const base = await ensureBaseTar(lab, SUITE, progress);
+  const baseKey = await hashOf(lab.checkout, ["hack/images/base.Containerfile"], [base.key]);
+  const nodeKey = await hashOf(lab.checkout, ["hack/images/node.Containerfile"], [baseKey, process.version]);
+  if (!(await hasImage(lab, NODE, nodeKey)) || !(await hasImage(lab, BASE, baseKey))) {
+    await progress.step("base images for building", async () => {
+      const fill = async (context: string): Promise<void> => cp(base.path, join(context, "base.tar"));
+      await buildBase(lab, { name: BASE, key: baseKey, containerfile: "base.Containerfile", fill });
+      const args = ["--build-arg", `BASE=${BASE}`];
+      await buildBase(lab, { name: NODE, key: nodeKey, containerfile: "node.Containerfile", fill: fillNode(lab), args });
+    });
+  }
+  return nodeKey;
+};
+
+const buildOne = async (lab: Lab, target: ImageTarget, archive: string): Promise<void> => {
+  const name = imageName(target);
+  const file = join(lab.checkout, "manifests", "Containerfile");
+  const args = ["--layers", "--build-arg", `BASE=${BASE}`, "--build-arg", `NODE=${NODE}`, "--target", target, "-t", name];
+  await buildah(lab, ["bud", ...args, "-f", file, lab.checkout], 1_200_000);
+  await madeOnce(archive, async (temporary) => {
+    await buildah(lab, ["push", "--quiet", name, `docker-archive:${temporary}:${name}`], 300_000);
+  });
+};
+
+/** All of Drover's images as archives in the cache; builds only those whose inputs have changed. */
+export const ensureImages = async (
+  lab: Lab,
+  progress: Progress,
+  only: readonly ImageTarget[] = targets,
+): Promise<BuiltImage[]> => {
+  const base = await hashOf(lab.checkout, ["manifests/Containerfile", ".dockerignore"], [SUITE]);
+  const directory = join(lab.cache, "images");
+  const wanted = await Promise.all(
+    only.map(async (target): Promise<BuiltImage> => {
+      const key = await hashOf(lab.checkout, inputs[target], [base, target]);
+      return { target, name: imageName(target), key, archive: join(directory, `${target}-${key}.tar`) };
+    }),
+  );
+  const missing: BuiltImage[] = [];
+  for (const image of wanted) if (!(await exists(image.archive))) missing.push(image);
+  if (missing.length > 0) await ensureBases(lab, progress);
+  // One after the other: they share stages, and buildah's store has one lock.
+  for (const image of missing) {
+    if (image.target === "pause") continue;
+    const { target, archive } = image;
+    await progress.step(`image ${image.name}`, () => buildOne(lab, target, archive));
+    await keepNewest(directory, `${target}-`, 3);
+  }
+  return wanted;
+};
+
+/** Whether this machine can build images at all. */
+export const canBuild = (): Promise<boolean> => succeeds("buildah", ["--version"]);

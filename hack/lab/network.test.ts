@@ -1,0 +1,33 @@
+import { describe, expect, test } from "vitest";
+import { describeLab } from "./identity.ts";
+import { hubBatch, nodeBatch, overlapping } from "./network.ts";
+
+const lab = describeLab("/a", { DROVER_LAB_OCTET: "150" });
+
+describe("overlapping", () => {
+  test.each([
+    ["nothing near", [{ dst: "192.168.1.0/24", dev: "eth0" }], []],
+    ["a default route", [{ dst: "default", dev: "eth0" }], []],
+    ["the same subnet", [{ dst: "10.150.0.0/16", dev: "vpn0" }], ["10.150.0.0/16 (vpn0)"]],
+    ["one address of it", [{ dst: "10.150.3.7", dev: "eth0" }], ["10.150.3.7 (eth0)"]],
+    ["all of 10/8", [{ dst: "10.0.0.0/8", dev: "vpn0" }], ["10.0.0.0/8 (vpn0)"]],
+    ["its neighbour", [{ dst: "10.151.0.0/16", dev: "vpn0" }], []],
+    ["the lab's own link", [{ dst: "10.150.0.0/24", dev: "dl-x" }], []],
+  ])("%s", (_, routes, taken) => expect(overlapping("10.150.0.0/16", routes, "dl-x")).toEqual(taken));
+});
+
+describe("batches", () => {
+  test("the hub reaches every node's pods, and says last that it is complete", () => {
+    const lines = hubBatch(lab).split("\n");
+    for (const node of lab.nodes) expect(lines).toContain(`route add ${node.podCidr} via ${node.address}`);
+    expect(lines.at(-1)).toMatch(/^link set br0 alias /);
+  });
+
+  test("a node reaches the other nodes' pods but has no route to its own", () => {
+    const [first, second] = lab.nodes;
+    if (!first || !second) throw new Error("no nodes");
+    const lines = nodeBatch(lab, first).split("\n");
+    expect(lines).toContain(`route add ${second.podCidr} via ${second.address}`);
+    expect(lines.some((line) => line.includes(first.podCidr))).toBe(false);
+  });
+});

@@ -1,0 +1,132 @@
+/**
+ * The lab's network: a hub namespace with a bridge, where the control plane lives; one namespace per node, joined to it;
+ * one veth pair to this machine. Nothing else of this machine's own network is touched: no sysctl, no firewall rule.
+ */
+import { existsSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { z } from "zod";
+import type { Lab, LabNode } from "./identity.ts";
+import { LabError, run, succeeds } from "./run.ts";
+
+/** The word that says a namespace is complete: set last, in the same batch. */
+const COMPLETE = "drover-lab-complete";
+
+const inNet = (netns: string, command: string, args: string[], input?: string): Promise<string> =>
+  run("nsenter", [`--net=${netns}`, "--", command, ...args], input === undefined ? {} : { input });
+
+/** A file that holds a network namespace: mounted on it, so that the mounts below the lab's state are all there is to undo. */
+const holdNamespace = async (file: string): Promise<void> => {
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, "");
+  await run("unshare", [`--net=${file}`, "true"]);
+};
+
+const isMounted = async (path: string): Promise<boolean> =>
+  (await readFile("/proc/self/mountinfo", "utf8")).split("\n").some((line) => line.split(" ")[4] === path);
+
+/** Lets go of a namespace: the kernel takes its links away once its last process is gone. May be repeated. */
+export const releaseNamespace = async (file: string): Promise<void> => {
+  while (await isMounted(file)) await run("umount", ["-l", file]);
+};
+
+const isComplete = async (netns: string, link: string): Promise<boolean> =>
+  (await isMounted(netns)) && (await inNet(netns, "ip", ["link", "show", link]).catch(() => "")).includes(COMPLETE);
+
+/** Steps of `ip -batch` for the hub. Pure. */
+export const hubBatch = (lab: Lab): string =>
+  [
+    "link set lo up",
+    `link add ${lab.hub.bridge} type bridge forward_delay 0`,
+    `addr add ${lab.hub.address}/24 dev ${lab.hub.bridge}`,
+    `link set ${lab.hub.bridge} up`,
+    ...lab.nodes.map((node) => `route add ${node.podCidr} via ${node.address}`),
+    `link set ${lab.hub.bridge} alias ${COMPLETE}`,
+  ].join("\n");
+
+/** Steps of `ip -batch` inside a node's namespace, once its eth0 is there. Pure. */
+export const nodeBatch = (lab: Lab, node: LabNode): string =>
+  [
+    "link set lo up",
+    `addr add ${node.address}/24 dev eth0`,
+    "link set eth0 up",
+    `route add default via ${lab.hub.address}`,
+    ...lab.nodes.filter((other) => other.name !== node.name).map((other) => `route add ${other.podCidr} via ${other.address}`),
+    `link set eth0 alias ${COMPLETE}`,
+  ].join("\n");
+
+/** The hub namespace and this machine's link into it. May be repeated; an unfinished one is made anew. */
+export const ensureHub = async (lab: Lab): Promise<void> => {
+  const { netns, bridge } = lab.hub;
+  if (!(await isComplete(netns, bridge))) {
+    await releaseNamespace(netns);
+    await holdNamespace(netns);
+    await inNet(netns, "ip", ["-batch", "-"], hubBatch(lab));
+  }
+  const link = lab.host.link;
+  if ((await run("ip", ["link", "show", link]).catch(() => "")).includes(COMPLETE)) return;
+  if (existsSync(`/sys/class/net/${link}`)) await run("ip", ["link", "del", link]);
+  await run("ip", ["link", "add", link, "type", "veth", "peer", "name", "host", "netns", netns]);
+  await inNet(netns, "ip", ["-batch", "-"], `link set host master ${bridge}\nlink set host up`);
+  const batch = [
+    `addr add ${lab.host.address}/24 dev ${link}`,
+    `link set ${link} up`,
+    ...lab.nodes.map((node) => `route add ${node.podCidr} via ${node.address}`),
+    `link set ${link} alias ${COMPLETE}`,
+  ];
+  await run("ip", ["-batch", "-"], { input: batch.join("\n") });
+};
+
+/** A node's namespace with its eth0 on the hub's bridge, and the services' address rewritten to the API server's. */
+export const ensureNodeNetwork = async (lab: Lab, node: LabNode): Promise<void> => {
+  if (await isComplete(node.netns, "eth0")) return;
+  await releaseNamespace(node.netns);
+  await holdNamespace(node.netns);
+  // A namespace that is just being taken down still holds the name: ask the kernel to drop it now.
+  if (await succeeds("nsenter", [`--net=${lab.hub.netns}`, "--", "ip", "link", "show", node.name])) {
+    await inNet(lab.hub.netns, "ip", ["link", "del", node.name]);
+  }
+  await inNet(lab.hub.netns, "ip", ["link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", node.netns]);
+  await inNet(lab.hub.netns, "ip", ["-batch", "-"], `link set ${node.name} master ${lab.hub.bridge}\nlink set ${node.name} up`);
+  for (const chain of ["OUTPUT", "PREROUTING"]) {
+    const match = ["-d", lab.serviceAddress, "-p", "tcp", "--dport", "443"];
+    const target = ["-j", "DNAT", "--to-destination", `${lab.hub.address}:${lab.apiPort}`];
+    await inNet(node.netns, "iptables", ["-w", "-t", "nat", "-A", chain, ...match, ...target]);
+  }
+  await inNet(node.netns, "ip", ["-batch", "-"], nodeBatch(lab, node));
+};
+
+const routesSchema = z.array(z.object({ dst: z.string(), dev: z.string().optional() }));
+
+const asRange = (cidr: string): [number, number] | undefined => {
+  const match = /^(\d+)\.(\d+)\.(\d+)\.(\d+)(?:\/(\d+))?$/.exec(cidr);
+  if (!match) return undefined;
+  const [a, b, c, d] = match.slice(1, 5).map(Number);
+  const start = (((a ?? 0) * 256 + (b ?? 0)) * 256 + (c ?? 0)) * 256 + (d ?? 0);
+  return [start, start + 2 ** (32 - Number(match[5] ?? 32)) - 1];
+};
+
+/** Routes of this machine, other than the lab's own, that overlap a subnet. Pure. */
+export const overlapping = (subnet: string, routes: { dst: string; dev?: string | undefined }[], ownLink: string): string[] => {
+  const want = asRange(subnet);
+  if (!want) throw new Error(`"${subnet}" is no IPv4 subnet`);
+  return routes
+    .filter((route) => route.dev !== ownLink)
+    .filter((route) => {
+      const range = asRange(route.dst);
+      return range !== undefined && range[0] <= want[1] && range[1] >= want[0];
+    })
+    .map((route) => `${route.dst}${route.dev === undefined ? "" : ` (${route.dev})`}`);
+};
+
+/** Throws a sentence that helps when this machine already uses the lab's addresses. */
+export const refuseTakenSubnet = async (lab: Lab): Promise<void> => {
+  const routes = routesSchema.parse(JSON.parse(await run("ip", ["-j", "-4", "route", "show", "table", "all"])));
+  const taken = overlapping(lab.subnet, routes, lab.host.link);
+  if (taken.length > 0) {
+    throw new LabError(
+      `the lab's addresses ${lab.subnet} are in use on this machine: ${taken.slice(0, 3).join(", ")}. ` +
+        "Set DROVER_LAB_OCTET to a number x such that 10.x.0.0/16 is free, for every command of this lab.",
+    );
+  }
+};

@@ -1,0 +1,95 @@
+/** Debian packages that the lab needs. Installing one starts no daemon, and leaves apt's own settings as they were. */
+import { constants } from "node:fs";
+import { access, chmod, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { exists } from "./files.ts";
+import { LabError, run } from "./run.ts";
+
+/** Package -> a program or file it brings: apt is asked only for what is missing. */
+const wanted: [name: string, brings: string][] = [
+  ["btrfs-progs", "/usr/bin/btrfs"],
+  ["buildah", "/usr/bin/buildah"],
+  ["busybox-static", "/bin/busybox"],
+  ["containerd", "/usr/bin/containerd"],
+  ["containernetworking-plugins", "/usr/lib/cni/bridge"],
+  ["cpio", "/usr/bin/cpio"],
+  ["curl", "/usr/bin/curl"],
+  ["dosfstools", "/usr/sbin/mkfs.vfat"],
+  ["gcc", "/usr/bin/gcc"],
+  ["iproute2", "/usr/bin/ip"],
+  ["iptables", "/usr/sbin/iptables"],
+  ["kmod", "/usr/sbin/modprobe"],
+  ["libc6-dev", "/usr/include/stdlib.h"],
+  ["mawk", "/usr/bin/mawk"],
+  ["mmdebstrap", "/usr/bin/mmdebstrap"],
+  ["mtools", "/usr/bin/mcopy"],
+  ["openssl", "/usr/bin/openssl"],
+  ["qemu-utils", "/usr/bin/qemu-img"],
+  ["runc", "/usr/sbin/runc"],
+  ["syslinux", "/usr/bin/syslinux"],
+  ["util-linux", "/usr/bin/nsenter"],
+  ["xz-utils", "/usr/bin/xz"],
+];
+
+const POLICY = "/usr/sbin/policy-rc.d";
+const DENY = "#!/bin/sh\n# Written by Drover's lab while it installs packages: nothing may start.\nexit 101\n";
+
+/** Runs work while no package's script may start a daemon; the machine's own policy, if any, is put back after. */
+const withoutDaemons = async (work: () => Promise<void>): Promise<void> => {
+  const before = await readFile(POLICY, "utf8").catch(() => undefined);
+  // Somebody's own policy is kept aside under a name that a later run finds again, should this one be killed.
+  const aside = `${POLICY}.before-drover`;
+  if (before !== undefined && before !== DENY && !before.includes("exit 101")) await rename(POLICY, aside);
+  if (before === undefined || (await exists(aside))) {
+    await writeFile(POLICY, DENY);
+    await chmod(POLICY, 0o755);
+  }
+  try {
+    await work();
+  } finally {
+    if ((await readFile(POLICY, "utf8").catch(() => "")) === DENY) await rm(POLICY);
+    if (await exists(aside)) await rename(aside, POLICY);
+  }
+};
+
+const apt = (args: string[], deadlineMs: number): Promise<string> =>
+  run("apt-get", ["-o", "DPkg::Lock::Timeout=300", "-qq", ...args], { deadlineMs, env: { DEBIAN_FRONTEND: "noninteractive" } });
+
+/** Installs packages; a list of packages gone stale is refreshed once. May be repeated. */
+export const installPackages = (names: string[]): Promise<void> =>
+  withoutDaemons(async () => {
+    const install = ["install", "-y", "--no-install-recommends", ...names];
+    try {
+      await apt(install, 900_000);
+    } catch (error) {
+      if (!(error instanceof LabError)) throw error;
+      await apt(["update"], 300_000);
+      await apt(install, 900_000);
+    }
+  });
+
+const BACKPORTS = "/etc/apt/sources.list.d/drover-lab-backports.sources";
+
+/** Runs work with Debian 12's backports among apt's sources, from the mirror it already uses. */
+export const withBackports = async (work: () => Promise<void>): Promise<void> => {
+  const { machineMirror } = await import("./base.ts");
+  const source = ["Types: deb", `URIs: ${await machineMirror()}`, "Suites: bookworm-backports", "Components: main"];
+  await writeFile(BACKPORTS, `${[...source, "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n")}\n`);
+  try {
+    await apt(["update"], 300_000);
+    await work();
+  } finally {
+    await rm(BACKPORTS, { force: true });
+  }
+};
+
+const brought = (path: string): Promise<boolean> =>
+  access(path, constants.R_OK).then(
+    () => true,
+    () => exists(path.replace(/^\/usr\/s?bin\//, path.includes("/sbin/") ? "/sbin/" : "/bin/")),
+  );
+
+/** Names of packages whose files are not on this machine. */
+export const missingPackages = async (): Promise<string[]> => {
+  const there = await Promise.all(wanted.map(([, path]) => brought(path)));
+  return wanted.filter((_, i) => there[i] !== true).map(([name]) => name);
+};

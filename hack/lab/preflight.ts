@@ -1,0 +1,86 @@
+/** Says in a sentence what the lab cannot do without, before it changes anything. */
+import { statfs, readFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { exists } from "./files.ts";
+import type { Lab } from "./identity.ts";
+import { refuseTakenSubnet } from "./network.ts";
+import { installPackages, missingPackages } from "./packages.ts";
+import type { Progress } from "./progress.ts";
+import { LabError, succeeds } from "./run.ts";
+
+export interface Machine {
+  uid: number;
+  hasApt: boolean;
+  memoryAvailableBytes: number;
+  stateFreeBytes: number;
+  cacheFreeBytes: number;
+  checkout: string;
+  architecture: string;
+}
+
+const GIB = 1024 ** 3;
+const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
+
+const NEED_MEMORY = 6 * GIB;
+const NEED_STATE = 12 * GIB;
+const NEED_CACHE = 2 * GIB;
+
+/** What stands in the way of a lab on a machine: sentences, none when nothing does. Pure. */
+export const obstacles = (machine: Machine, missing: string[]): string[] => {
+  const found: string[] = [];
+  if (machine.uid !== 0) found.push("the lab makes namespaces, mounts and loop devices: run it as root");
+  if (/[\s\\:,]/.test(machine.checkout)) {
+    found.push(`the checkout's path "${machine.checkout}" has a space, colon, comma or backslash: move it elsewhere`);
+  }
+  if (machine.architecture !== "x64")
+    found.push(`the lab's guest is built for x86-64, and this machine is ${machine.architecture}`);
+  if (missing.length > 0 && !machine.hasApt) {
+    found.push(`these Debian packages are missing and there is no apt-get here: install ${missing.join(", ")} in your own way`);
+  }
+  if (machine.memoryAvailableBytes < NEED_MEMORY) {
+    found.push(
+      `three nodes and guests need ${gib(NEED_MEMORY)} of free memory, and ${gib(machine.memoryAvailableBytes)} are free`,
+    );
+  }
+  if (machine.stateFreeBytes < NEED_STATE) {
+    found.push(
+      `the nodes need ${gib(NEED_STATE)} of disk, and ${gib(machine.stateFreeBytes)} are free: DROVER_STATE names another place`,
+    );
+  }
+  if (machine.cacheFreeBytes < NEED_CACHE) {
+    found.push(
+      `the cache needs ${gib(NEED_CACHE)} of disk, and ${gib(machine.cacheFreeBytes)} are free: DROVER_CACHE names another place`,
+    );
+  }
+  return found;
+};
+
+const freeBelow = async (path: string): Promise<number> => {
+  let there = path;
+  while (!(await exists(there))) there = dirname(there);
+  const stats = await statfs(there);
+  return stats.bavail * stats.bsize;
+};
+
+const availableMemory = async (): Promise<number> => {
+  const line = /^MemAvailable:\s+(\d+) kB/m.exec(await readFile("/proc/meminfo", "utf8"));
+  return Number(line?.[1] ?? 0) * 1024;
+};
+
+/** Throws what stands in the way; installs missing packages. `running`: the lab is up already, its needs are met. */
+export const preflight = async (lab: Lab, progress: Progress, running: boolean): Promise<void> => {
+  const missing = await missingPackages();
+  const machine: Machine = {
+    uid: process.getuid?.() ?? -1,
+    hasApt: await succeeds("apt-get", ["--version"]),
+    memoryAvailableBytes: running ? Number.MAX_SAFE_INTEGER : await availableMemory(),
+    stateFreeBytes: running ? Number.MAX_SAFE_INTEGER : await freeBelow(lab.state),
+    cacheFreeBytes: await freeBelow(lab.cache),
+    checkout: lab.checkout,
+    architecture: process.arch,
+  };
+  const found = obstacles(machine, missing);
+  if (found.length > 0) throw new LabError(found.join("\n"));
+  if (missing.length > 0) await progress.step(`packages: ${missing.join(" ")}`, () => installPackages(missing));
+  await refuseTakenSubnet(lab);
+};
