@@ -60,7 +60,14 @@ const single = async (command: string, args: string[], minutes: number): Promise
   (await show(command, args, minutes)) ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 
 const checkStage = async (): Promise<Count> => {
-  const result = await execa("node", ["hack/check.ts"], { cwd: root, preferLocal: true, localDir: root, all: true, reject: false, timeout: 600_000 });
+  const result = await execa("node", ["hack/check.ts"], {
+    cwd: root,
+    preferLocal: true,
+    localDir: root,
+    all: true,
+    reject: false,
+    timeout: 600_000,
+  });
   process.stdout.write(`${result.all}\n`);
   const line = /(\d+) passed, (\d+) failed\s*$/.exec(result.all);
   return line ? { passed: Number(line[1]), failed: Number(line[2]) } : { passed: 0, failed: 1 };
@@ -75,7 +82,10 @@ const e2eStage = async (): Promise<Count> => {
 };
 
 const sum = (counts: Count[]): Count =>
-  counts.reduce((total, one) => ({ passed: total.passed + one.passed, failed: total.failed + one.failed }), { passed: 0, failed: 0 });
+  counts.reduce((total, one) => ({ passed: total.passed + one.passed, failed: total.failed + one.failed }), {
+    passed: 0,
+    failed: 0,
+  });
 
 const stages: Record<string, () => Promise<Count>> = {
   check: checkStage,

@@ -85,10 +85,16 @@ const buildRoot = async (work: string, release: string): Promise<string> => {
   await cp(path.join(extracted, "bin/busybox"), path.join(root, "bin/busybox"));
   await cp(path.join(here, "root/init"), path.join(root, "init"));
   await cp(path.join(here, "root/bin-lease"), path.join(root, "bin/lease"));
-  await writeFile(path.join(root, "etc/acpi/PWRF/00000080"), "#!/bin/busybox sh\necho 'GUEST power button' >/dev/console\nsync\npoweroff -f\n");
+  await writeFile(
+    path.join(root, "etc/acpi/PWRF/00000080"),
+    "#!/bin/busybox sh\necho 'GUEST power button' >/dev/console\nsync\npoweroff -f\n",
+  );
   for (const file of ["init", "bin/lease", "etc/acpi/PWRF/00000080"]) await chmod(path.join(root, file), 0o755);
   // qemu-ga calls these for guest-shutdown.
-  await writeFile(path.join(root, "sbin/shutdown"), "#!/bin/busybox sh\nsync\ncase \"$*\" in *-r*) reboot -f ;; *) poweroff -f ;; esac\n");
+  await writeFile(
+    path.join(root, "sbin/shutdown"),
+    '#!/bin/busybox sh\nsync\ncase "$*" in *-r*) reboot -f ;; *) poweroff -f ;; esac\n',
+  );
   await chmod(path.join(root, "sbin/shutdown"), 0o755);
 
   const order: string[] = [];
@@ -103,18 +109,32 @@ const buildRoot = async (work: string, release: string): Promise<string> => {
   await cp(agent, path.join(root, "bin/qemu-ga"));
   const env = { LD_LIBRARY_PATH: path.join(extracted, "usr/lib/x86_64-linux-gnu") };
   const linked = await run("ldd", [agent], { env });
-  for (const [, file] of linked.matchAll(/=> (\/\S+)/g)) if (file) await cp(file, path.join(libraries, path.basename(file)), { dereference: true });
+  for (const [, file] of linked.matchAll(/=> (\/\S+)/g))
+    if (file) await cp(file, path.join(libraries, path.basename(file)), { dereference: true });
   await cp("/lib64/ld-linux-x86-64.so.2", path.join(root, "lib64/ld-linux-x86-64.so.2"), { dereference: true });
 
-  const sources = (await readdir(path.join(here, "src"))).filter((file) => file.endsWith(".c")).map((file) => path.join(here, "src", file));
+  const sources = (await readdir(path.join(here, "src")))
+    .filter((file) => file.endsWith(".c"))
+    .map((file) => path.join(here, "src", file));
   await run("gcc", ["-O2", "-Wall", "-static", "-pthread", "-o", path.join(root, "bin/guest"), ...sources]);
   return root;
 };
 
 const buildDisk = async (work: string, root: string, release: string): Promise<string> => {
   const names = (await readdir(root, { recursive: true })).sort().join("\n");
-  const archive = await execa("cpio", ["-o", "-H", "newc", "--quiet"], { cwd: root, input: names, encoding: "buffer", timeout: 60_000, maxBuffer: 256 << 20 });
-  const packed = await execa("gzip", ["-6n"], { input: archive.stdout, encoding: "buffer", timeout: 60_000, maxBuffer: 256 << 20 });
+  const archive = await execa("cpio", ["-o", "-H", "newc", "--quiet"], {
+    cwd: root,
+    input: names,
+    encoding: "buffer",
+    timeout: 60_000,
+    maxBuffer: 256 << 20,
+  });
+  const packed = await execa("gzip", ["-6n"], {
+    input: archive.stdout,
+    encoding: "buffer",
+    timeout: 60_000,
+    maxBuffer: 256 << 20,
+  });
   await writeFile(path.join(work, "initrd.gz"), packed.stdout);
   await writeFile(
     path.join(work, "syslinux.cfg"),
@@ -156,7 +176,11 @@ export const buildGuest = async (cache: string): Promise<Guest> => {
     const describe = async (file: string): Promise<GuestFile> => {
       await rename(file, path.join(ready, path.basename(file)));
       const there = path.join(ready, path.basename(file));
-      return { file: path.join(home, path.basename(file)), checksum: `sha256:${await sha256(there)}`, virtualSizeBytes: diskBytes };
+      return {
+        file: path.join(home, path.basename(file)),
+        checksum: `sha256:${await sha256(there)}`,
+        virtualSizeBytes: diskBytes,
+      };
     };
     const guest: Guest = { raw: await describe(raw), qcow2: await describe(qcow2) };
     await writeFile(path.join(ready, "guest.json"), JSON.stringify(guest, undefined, 2));

@@ -52,7 +52,9 @@ export const checkLog = async (disk: string): Promise<LogReport> => {
     const sectors: Buffer[] = [];
     for (let at = RECORDS_AT; ; at += chunk.length) {
       const { bytesRead } = await file.read(chunk, 0, chunk.length, at);
-      const found = Array.from({ length: Math.floor(bytesRead / SECTOR) }, (_, i) => Buffer.from(chunk.subarray(i * SECTOR, (i + 1) * SECTOR)));
+      const found = Array.from({ length: Math.floor(bytesRead / SECTOR) }, (_, i) =>
+        Buffer.from(chunk.subarray(i * SECTOR, (i + 1) * SECTOR)),
+      );
       sectors.push(...found);
       if (found.length === 0 || found.every((sector) => sector.every((byte) => byte === 0))) break;
     }
