@@ -56,7 +56,7 @@ export const checkLog = async (disk: string): Promise<LogReport> => {
         Buffer.from(chunk.subarray(i * SECTOR, (i + 1) * SECTOR)),
       );
       sectors.push(...found);
-      if (found.length === 0 || found.every((sector) => sector.every((byte) => byte === 0))) break;
+      if (found.every((sector) => sector.every((byte) => byte === 0))) break;
     }
     return checkSectors(sectors);
   } finally {
