@@ -67,7 +67,7 @@ export class KubeClient {
   /** The object; undefined when there is none. */
   async get<T extends KubeObject>(type: ResourceType<T>, key: ObjectKey, signal?: AbortSignal): Promise<T | undefined> {
     const answer = await this.#ask({ method: "GET", path: resourcePath(type, key), signal });
-    return answer.status === 404 ? undefined : this.#object<T>(answer, `get ${nameOf(type, key)}`);
+    return answer.status === 404 ? undefined : bodyOf<T>(answer, `get ${nameOf(type, key)}`);
   }
 
   /** All objects, page by page; a list that changed too much meanwhile to be continued is begun once more. */
@@ -126,7 +126,7 @@ export class KubeClient {
       },
       signal,
     });
-    const list = this.#object<{ metadata: { resourceVersion?: string; continue?: string }; items?: T[] | null }>(
+    const list = bodyOf<{ metadata: { resourceVersion?: string; continue?: string }; items?: T[] | null }>(
       answer,
       `list ${resourceText(type)}`,
     );
@@ -146,7 +146,7 @@ export class KubeClient {
       query: { fieldManager: options.manager },
       body: JSON.stringify(object),
     });
-    return this.#object<T>(answer, `create ${nameOf(type, namespace ? { namespace, name } : { name })}`);
+    return bodyOf<T>(answer, `create ${nameOf(type, namespace ? { namespace, name } : { name })}`);
   }
 
   /** Replaces the object; with metadata.resourceVersion set, only if nobody wrote since (else 409). */
@@ -162,7 +162,7 @@ export class KubeClient {
       query: { fieldManager: options.manager },
       body: JSON.stringify(object),
     });
-    return this.#object<T>(answer, `replace ${nameOf(type, key)}`);
+    return bodyOf<T>(answer, `replace ${nameOf(type, key)}`);
   }
 
   /**
@@ -183,7 +183,7 @@ export class KubeClient {
       contentType: "application/apply-patch+yaml",
       body: JSON.stringify(object),
     });
-    return this.#object<T>(answer, `apply ${nameOf(type, key)}`);
+    return bodyOf<T>(answer, `apply ${nameOf(type, key)}`);
   }
 
   /** RFC 6902. A `test` that fails is a 422 (reason Invalid): that is how to compare and set. */
@@ -248,7 +248,7 @@ export class KubeClient {
       contentType,
       body,
     });
-    return this.#object<T>(answer, `patch ${nameOf(type, key)}`);
+    return bodyOf<T>(answer, `patch ${nameOf(type, key)}`);
   }
 
   async #write(request: Omit<HttpRequest, "deadlineMs">): Promise<HttpAnswer> {
@@ -259,14 +259,15 @@ export class KubeClient {
   #ask(request: Omit<HttpRequest, "deadlineMs">): Promise<HttpAnswer> {
     return this.transport.request({ ...request, deadlineMs: this.#options.deadlineMs ?? 30_000 });
   }
-
-  #object<T>(answer: HttpAnswer, asked: string): T {
-    if (answer.status >= 200 && answer.status < 300) return JSON.parse(answer.body) as T;
-    throw refusal(answer, asked);
-  }
 }
 
 const nameOf = (type: ResourceType, key: ObjectKey): string => `${type.kind} ${keyText(key)}`;
 
 const refusal = (answer: HttpAnswer, asked: string): ApiError =>
   apiErrorFrom(asked, answer.status, answer.body, answer.retryAfter);
+
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- what the server sends is what it promised for this resource
+const bodyOf = <T>(answer: HttpAnswer, asked: string): T => {
+  if (answer.status >= 200 && answer.status < 300) return JSON.parse(answer.body) as T;
+  throw refusal(answer, asked);
+};

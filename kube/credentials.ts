@@ -10,6 +10,7 @@ import type { Agent, RequestOptions } from "node:https";
 import { createRequire } from "node:module";
 import { isIPv6 } from "node:net";
 import path from "node:path";
+import type * as ConfigModule from "@kubernetes/client-node/dist/config.js";
 import { FileAuth } from "@kubernetes/client-node/dist/file_auth.js";
 
 /** What one request needs; `identity` changes when connections made before must not be used any more. */
@@ -67,15 +68,13 @@ export const inClusterCredentials = (env: NodeJS.ProcessEnv, directory: string =
 
 const readIfThere = (file: string): string | undefined => (existsSync(file) ? readFileSync(file, "utf8").trim() : undefined);
 
-type ConfigModule = typeof import("@kubernetes/client-node/dist/config.js");
-
 /**
  * A kubeconfig through client-node: its loading rules, client certificates, tokens, exec plugins, OIDC refresh.
  * @param text a kubeconfig's text, instead of KUBECONFIG and the user's default file
  * @throws when it names no cluster
  */
 export const kubeconfigCredentials = (text?: string): Credentials => {
-  const { KubeConfig } = createRequire(import.meta.url)("@kubernetes/client-node/dist/config.js") as ConfigModule;
+  const { KubeConfig } = createRequire(import.meta.url)("@kubernetes/client-node/dist/config.js") as typeof ConfigModule;
   const config = new KubeConfig();
   if (text === undefined) config.loadFromDefault();
   else config.loadFromString(text);

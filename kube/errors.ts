@@ -55,7 +55,7 @@ export const apiErrorFrom = (asked: string, status: number, body: string, retryA
   let parsed: StatusBody = {};
   try {
     const value: unknown = JSON.parse(body);
-    if (typeof value === "object" && value !== null) parsed = value as StatusBody;
+    if (typeof value === "object" && value !== null) parsed = value;
   } catch {
     // Not from the API server itself: its text is all there is to show.
     parsed = { message: body.slice(0, 300).trim() };
@@ -77,7 +77,7 @@ export const errorText = (error: unknown): string => {
   const parts: string[] = [];
   let current: unknown = error;
   while (current !== undefined && current !== null && parts.length < 5) {
-    const text = current instanceof Error ? current.message : String(current);
+    const text = current instanceof Error ? current.message : typeof current === "string" ? current : JSON.stringify(current);
     if (text !== "" && !parts.some((part) => part.includes(text))) parts.push(text);
     current = current instanceof Error ? current.cause : undefined;
   }

@@ -75,7 +75,7 @@ const answer = async (request: IncomingMessage, response: ServerResponse, option
     return;
   }
   const text = await options.registry.metrics();
-  const wantsGzip = /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""));
+  const wantsGzip = /\bgzip\b/.test(request.headers["accept-encoding"]?.toString() ?? "");
   const body = wantsGzip ? await compress(text) : Buffer.from(text);
   response.writeHead(200, {
     "Content-Type": options.registry.contentType,

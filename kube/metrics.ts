@@ -116,22 +116,23 @@ const gauge = <F>(
   sources: Set<() => F>,
   pick: (figures: F) => [label: string, value: number],
 ): void => {
-  new Gauge({
+  const shown = new Gauge({
     name,
     help,
     labelNames: [label],
-    registers,
+    registers: [],
     collect() {
-      this.reset();
+      shown.reset();
       const highest = new Map<string, number>();
       // Two informers of one resource: the larger figure is the one to look at.
       for (const source of sources) {
         const [text, value] = pick(source());
         highest.set(text, Math.max(value, highest.get(text) ?? 0));
       }
-      for (const [text, value] of highest) this.set({ [label]: text }, value);
+      for (const [text, value] of highest) shown.set({ [label]: text }, value);
     },
   });
+  registry.registerMetric(shown);
 };
 
 gauge("kube_informer_last_event_age_seconds", "Since the last sign of life of a watch.", "resource", informers, (f) => [

@@ -89,7 +89,7 @@ export async function* splitLines(chunks: AsyncIterable<Buffer>): AsyncGenerator
 
 /** One line of a watch; undefined for a kind of event that is not known (a newer server's). */
 export const parseEvent = <T extends KubeObject>(asked: string, line: string): WatchEvent<T> | undefined => {
-  let event: { type?: string; object?: T & { code?: number } };
+  let event: { type: unknown; object?: T & { code?: number } };
   try {
     event = JSON.parse(line) as typeof event;
   } catch (cause) {
