@@ -61,7 +61,7 @@ function slim<T extends KubeObject>(object: T): T {
 function slimPod(pod: Pod): Pod {
   const { labels: _, annotations: __, ...metadata } = pod.metadata;
   const { nodeName } = pod.spec;
-  return { ...pod, metadata, spec: { containers: [], ...(nodeName === undefined ? {} : { nodeName }) } };
+  return { ...pod, metadata, spec: { containers: [], nodeName } };
 }
 
 /** Of a Node only its readiness matters; its status also lists every image it holds. */
@@ -82,7 +82,11 @@ export function makeCaches(
 ): Caches {
   const common = { logger };
   return {
-    instances: new Informer(client, instances, { ...common, transform: slim, indexes: { ...networkIndexes, ...instanceIndexes } }),
+    instances: new Informer(client, instances, {
+      ...common,
+      transform: slim,
+      indexes: { ...networkIndexes, ...instanceIndexes },
+    }),
     networks: new Informer(client, networks, { ...common, transform: slim }),
     pools: new Informer(client, storagePools, { ...common, transform: slim }),
     hosts: new Informer(client, hosts, { ...common, indexes: hostIndexes }),

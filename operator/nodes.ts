@@ -12,7 +12,8 @@ const isFenced = (node: Node | undefined): boolean => node?.spec.taints?.some(({
 /** What the caches know of a node. Only of a synced cache a missing Node means that it is gone. */
 export function nodeSeen({ nodes, heartbeats }: Pick<OperatorContext, "nodes" | "heartbeats">, name: string): NodeSeen {
   const node = nodes.get({ name });
-  if (node === undefined) return nodes.hasSynced ? { state: "Gone" } : silent("NodeUnknown", `nothing is known of node ${name} yet`);
+  if (node === undefined)
+    return nodes.hasSynced ? { state: "Gone" } : silent("NodeUnknown", `nothing is known of node ${name} yet`);
   const ready = readyCondition(node);
   if (ready?.status !== "True") {
     const why = ready?.message === undefined || ready.message === "" ? "" : `: ${ready.message}`;

@@ -39,6 +39,7 @@ const say = (step: ClaimStep): string => {
     case "wait":
       return `wait ${step.reason}`;
     case "nothing":
+    default:
       return step.do;
   }
 };

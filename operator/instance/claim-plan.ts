@@ -38,8 +38,7 @@ const REFUSED_RETRY_MS = 10_000;
 
 /** Pods of the instance that are not the claim of `record`, and in which nothing of it runs: made by a mistake, or from outside. */
 export function strayClaims({ seen, guest }: Pick<ClaimFacts, "seen" | "guest">, record: ClaimRecord | undefined): ClaimSeen[] {
-  const isCurrent = (claim: ClaimSeen) =>
-    claim.name === record?.name && (record.uid === undefined || claim.uid === record.uid);
+  const isCurrent = (claim: ClaimSeen) => claim.name === record?.name && (record.uid === undefined || claim.uid === record.uid);
   return seen.filter((claim) => !claim.deleting && claim.uid !== guest?.claimUid && !isCurrent(claim));
 }
 
@@ -47,7 +46,7 @@ const wait = (reason: string, message: string, retryAfterMs?: number): ClaimStep
   do: "wait",
   reason,
   message,
-  ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  retryAfterMs,
 });
 
 /** A claim into which no guest was ever started: its uid never stood in the status, so no agent has been told of it. */
@@ -56,7 +55,7 @@ function planUnused(facts: ClaimFacts, serial: number): ClaimPlan {
   const claim = facts.seen.find((one) => one.name === name);
   const record = { name, serial };
   if (facts.power === "Stopped") {
-    if (claim === undefined) return { step: { do: "nothing" }, ...(facts.recorded === undefined ? {} : { record }) };
+    if (claim === undefined) return { step: { do: "nothing" }, record: facts.recorded && record };
     if (!claim.deleting) return { step: { do: "delete", claim }, record };
     return { step: wait("ClaimEnding", `waiting for its claim ${name} to end`), record };
   }
@@ -94,7 +93,9 @@ function planUsed(facts: ClaimFacts, recorded: ClaimRecord & { uid: string }): C
   }
   if (claim.deleting) {
     const [reason, why] =
-      facts.power === "Running" ? ["ClaimDeleted", "is being deleted from outside; its guest is shut down"] : ["ClaimEnding", "is ending"];
+      facts.power === "Running"
+        ? ["ClaimDeleted", "is being deleted from outside; its guest is shut down"]
+        : ["ClaimEnding", "is ending"];
     return keep(wait(reason, `its claim ${name} ${why}`));
   }
   if (facts.power === "Running") return keep({ do: "keep", claim });

@@ -95,8 +95,8 @@ export function claimPod(instance: Instance, place: ClaimPlace, settings: ClaimS
       priorityClassName: placement?.priorityClassName ?? settings.priorityClassName,
       // The holder resolves nothing; the default would ask for a cluster DNS that need not exist.
       dnsPolicy: "Default" as const,
-      ...(placement?.nodeSelector === undefined ? {} : { nodeSelector: placement.nodeSelector }),
-      ...(where === undefined ? {} : { affinity: where }),
+      nodeSelector: placement?.nodeSelector,
+      affinity: where,
       // NoExecute only: without an effect it would be scheduled onto cordoned nodes.
       tolerations: [{ operator: "Exists", effect: "NoExecute" }, ...(placement?.tolerations ?? [])],
       securityContext: {

@@ -25,7 +25,8 @@ function scheduled({ plan, claim, problems, instance }: StatusFacts, phase: Phas
 function imageReady({ instance, nodeName }: StatusFacts): Verdict {
   const image = instance.status?.guest?.image;
   if (image?.ready === true) return yes("Imported", `the image is on node ${nodeName ?? "(unknown)"}`);
-  if (image !== undefined) return no({ reason: image.reason ?? "Fetching", message: image.message ?? "the image is being fetched" });
+  if (image !== undefined)
+    return no({ reason: image.reason ?? "Fetching", message: image.message ?? "the image is being fetched" });
   if (nodeName === undefined) return notPlaced("its image is fetched");
   return unknown("WaitingForAgent", `the agent of node ${nodeName} has not yet said anything of the image`);
 }
@@ -45,11 +46,15 @@ function networkReady(facts: StatusFacts, phase: PhaseSeen): Verdict {
   if ((facts.instance.spec.nics ?? []).length === 0) return yes("NoNics", "it has no network card");
   if (nodeName === undefined) return notPlaced("its ports are made");
   const guest = currentGuest(facts);
-  if (phase.phase === "Stopped") return no({ reason: phase.reason, message: "its network cards are unplugged while it is stopped" });
+  if (phase.phase === "Stopped")
+    return no({ reason: phase.reason, message: "its network cards are unplugged while it is stopped" });
   const installed = new Set(guest?.nics?.filter((nic) => nic.installed).map((nic) => nic.name));
   const missing = nics.map(({ name }) => name).filter((name) => !installed.has(name));
   if (missing.length === 0) return yes("Installed", "OVN has installed the flows of its network cards");
-  return no({ reason: "NotInstalled", message: `OVN has not yet installed the flows of ${missing.join(", ")} on node ${nodeName}` });
+  return no({
+    reason: "NotInstalled",
+    message: `OVN has not yet installed the flows of ${missing.join(", ")} on node ${nodeName}`,
+  });
 }
 
 function ready({ claim }: StatusFacts, phase: PhaseSeen, network: Verdict): Verdict {

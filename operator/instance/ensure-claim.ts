@@ -1,6 +1,6 @@
 /** Carries out the plan for the claim: makes it, lets it go, and hears what the API server says to that. */
 import { OPERATOR_MANAGER } from "../../crds/names.ts";
-import { ApiError, resources, type Draft, type Pod } from "../../kube/index.ts";
+import { ApiError, resources, type Pod } from "../../kube/index.ts";
 import { ensureBudget } from "./budget.ts";
 import { claimPod } from "./claim.ts";
 import { strayClaims, type ClaimPlan } from "./claim-plan.ts";
@@ -32,7 +32,7 @@ function refusal(error: unknown, name: string): Problem {
 /** The pod of that name, if it is the instance's own. */
 async function adopt(scope: InstanceScope, name: string): Promise<Pod | Problem> {
   const { namespace, uid } = scope.instance.metadata;
-  const pod = await scope.ctx.client.get(resources.pods, { ...(namespace === undefined ? {} : { namespace }), name });
+  const pod = await scope.ctx.client.get(resources.pods, { namespace, name });
   if (pod === undefined) return { reason: "ClaimEnding", message: `an earlier claim ${name} has just ended; it is made again` };
   if (pod.metadata.ownerReferences?.some((owner) => owner.uid === uid && owner.controller === true) === true) return pod;
   return {
@@ -44,12 +44,12 @@ async function adopt(scope: InstanceScope, name: string): Promise<Pod | Problem>
 async function create(scope: InstanceScope, serial: number): Promise<void> {
   const { ctx, instance } = scope;
   const nodeName = instance.status?.nodeName;
-  const place = { serial, avoidNodes: avoidedNodes(scope), ...(nodeName === undefined ? {} : { nodeName }) };
+  const place = { serial, avoidNodes: avoidedNodes(scope), nodeName };
   const pod = claimPod(instance, place, ctx.settings);
   const name = pod.metadata.name;
   try {
     await ensureBudget(instance.metadata.namespace ?? "", ctx);
-    const made = await ctx.client.create(resources.pods, pod as Draft<Pod>, { manager: OPERATOR_MANAGER });
+    const made = await ctx.client.create(resources.pods, pod, { manager: OPERATOR_MANAGER });
     ctx.recentClaims.put(made);
     ctx.log.info({ instance: scope.key, claim: name, serial }, "made a claim");
   } catch (error) {
@@ -67,9 +67,8 @@ async function create(scope: InstanceScope, serial: number): Promise<void> {
 export async function deleteClaim(scope: InstanceScope, claim: ClaimSeen, graceSeconds?: number): Promise<void> {
   const { ctx, instance } = scope;
   const { namespace } = instance.metadata;
-  const key = { ...(namespace === undefined ? {} : { namespace }), name: claim.name };
-  const grace = graceSeconds === undefined ? {} : { gracePeriodSeconds: graceSeconds };
-  await ctx.client.delete(resources.pods, key, { uid: claim.uid, ...grace });
+  const key = { namespace, name: claim.name };
+  await ctx.client.delete(resources.pods, key, { uid: claim.uid, gracePeriodSeconds: graceSeconds });
   ctx.log.info({ instance: scope.key, claim: claim.name }, "let a claim go");
   const pod = ctx.recentClaims.get(key);
   if (pod?.metadata.uid !== claim.uid) return;
@@ -84,7 +83,7 @@ export async function ensureClaim(scope: InstanceScope): Promise<void> {
   const plan = scope.plan;
   const { step } = plan;
   const guest = scope.guest;
-  for (const claim of strayClaims({ seen: scope.claims, ...(guest === undefined ? {} : { guest }) }, plan.record)) {
+  for (const claim of strayClaims({ seen: scope.claims, guest }, plan.record)) {
     await deleteClaim(scope, claim);
   }
   switch (step.do) {

@@ -52,12 +52,12 @@ export function claimSeen(pod: Pod): ClaimSeen {
   return {
     name: pod.metadata.name,
     uid: pod.metadata.uid ?? "",
-    ...(pod.spec.nodeName === undefined ? {} : { node: pod.spec.nodeName }),
+    node: pod.spec.nodeName,
     createdAt: Date.parse(pod.metadata.creationTimestamp ?? ""),
     deleting: pod.metadata.deletionTimestamp !== undefined,
     holderRunning: pod.status?.phase === "Running" && (pod.status.containerStatuses ?? []).every(({ ready }) => ready),
-    ...(why === undefined ? {} : { unscheduled: why }),
-    ...(over === undefined ? {} : { ended: over }),
+    unscheduled: why,
+    ended: over,
   };
 }
 

@@ -31,6 +31,6 @@ export function instanceFixture(
       nics: [{ name: "eth0", network: "blue" }],
       ...overrides.spec,
     },
-    ...(overrides.status === undefined ? {} : { status: overrides.status }),
+    status: overrides.status,
   };
 }

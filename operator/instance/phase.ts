@@ -84,7 +84,8 @@ const GUEST_WORDS: Record<GuestStatus["state"], Problem> = {
 function placed(facts: StatusFacts): PhaseSeen {
   const { step } = facts.plan;
   if (step.do === "wait") return { phase: "Stopping", reason: step.reason, message: step.message };
-  if (step.do === "delete") return { phase: "Stopping", reason: "ClaimEnding", message: `its claim ${step.claim.name} is replaced` };
+  if (step.do === "delete")
+    return { phase: "Stopping", reason: "ClaimEnding", message: `its claim ${step.claim.name} is replaced` };
   const guest = currentGuest(facts);
   if (guest === undefined) {
     const message = `the agent of node ${facts.nodeName ?? "(unknown)"} has not yet taken it up`;

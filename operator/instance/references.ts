@@ -8,7 +8,10 @@ import type { InstanceScope } from "./scope.ts";
 const SHOWN = 5;
 
 function missingPool(name: string, pools: Pick<Informer<StoragePool>, "list">): Problem {
-  const names = pools.list().map(({ metadata }) => metadata.name).sort();
+  const names = pools
+    .list()
+    .map(({ metadata }) => metadata.name)
+    .sort();
   const known =
     names.length === 0
       ? "there is none at all yet"
@@ -22,7 +25,10 @@ export function poolProblem(name: string | undefined, pools: Pick<Informer<Stora
   const pool = pools.get({ name });
   if (pool === undefined) return missingPool(name, pools);
   if (pool.metadata.deletionTimestamp === undefined) return undefined;
-  return { reason: "PoolDeleting", message: `StoragePool ${name} is being deleted; make it again when it is gone, or use another one` };
+  return {
+    reason: "PoolDeleting",
+    message: `StoragePool ${name} is being deleted; make it again when it is gone, or use another one`,
+  };
 }
 
 /** The pool is only needed where a claim is yet to be made: an instance that runs is not disturbed. */

@@ -58,7 +58,7 @@ export class InstanceScope {
     const pods = new Map(claims.byIndex("owner", uid).map((pod) => [pod.metadata.name, pod]));
     const serial = this.instance.status?.claim?.serial ?? 1;
     for (const one of [serial, serial + 1]) {
-      const key = { ...(namespace === undefined ? {} : { namespace }), name: claimName(name, uid, one) };
+      const key = { namespace, name: claimName(name, uid, one) };
       const written = recentClaims.written(key);
       if (written !== undefined) pods.set(key.name, written);
     }
@@ -82,9 +82,9 @@ export class InstanceScope {
     return planClaim({
       instance: instance.metadata,
       power: instance.spec.power,
-      ...(recorded === undefined ? {} : { recorded }),
+      recorded,
       seen,
-      ...(guest === undefined ? {} : { guest }),
+      guest,
       node: this.nodeOf(recorded?.node ?? instance.status?.nodeName),
       now: ctx.clock.now(),
     });
@@ -112,8 +112,8 @@ export class InstanceScope {
     return {
       instance,
       plan,
-      ...(claim === undefined ? {} : { claim }),
-      ...(nodeName === undefined ? {} : { nodeName }),
+      claim,
+      nodeName,
       node: this.nodeOf(nodeName),
       nics,
       problems,

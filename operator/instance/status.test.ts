@@ -53,9 +53,9 @@ function facts(given: Case): StatusFacts {
       metadata: deleting ? { deletionTimestamp: "2026-01-01T00:00:30Z" } : {},
       ...(guest === undefined ? {} : { status: { guest } }),
     }),
-    plan: { step: step ?? keep, ...(record === undefined ? {} : { record }) },
-    ...(seen === undefined ? {} : { claim: seen }),
-    ...(nodeName === undefined ? {} : { nodeName }),
+    plan: { step: step ?? keep, record },
+    claim: seen,
+    nodeName,
     node,
     nics,
     problems,
@@ -63,7 +63,7 @@ function facts(given: Case): StatusFacts {
   };
 }
 
-const fresh: Case = { claim: undefined, record: undefined, nodeName: undefined, guest: undefined, nics: [] } as unknown as Case;
+const fresh: Case = { claim: undefined, record: undefined, nodeName: undefined, guest: undefined, nics: [] };
 const unplaced: Case = { ...fresh, claim: waitingClaim, record: made, nics: [nic] };
 const stopped: Case = { ...fresh, spec: { power: "Stopped" }, step: { do: "nothing" } };
 
@@ -80,10 +80,14 @@ describe("computeStatus", () => {
   it.each<[string, Case, string]>([
     ["just applied, network unknown", { ...fresh, problems: { network: noNetwork } }, "Pending/NetworkNotFound FUUFF"],
     ["just applied, pool unknown", { ...fresh, problems: { pool: noPool, network: noNetwork } }, "Pending/PoolNotFound FUFFF"],
-    ["claim refused by a quota", { ...fresh, problems: { claim: { reason: "ClaimRefused", message: "" } } }, "Pending/ClaimRefused FUUUF"],
+    [
+      "claim refused by a quota",
+      { ...fresh, problems: { claim: { reason: "ClaimRefused", message: "" } } },
+      "Pending/ClaimRefused FUUUF",
+    ],
     ["claim made", unplaced, "Pending/Scheduling FUUUF"],
     ["no room", { ...unplaced, claim: { ...waitingClaim, unscheduled: noRoom } }, "Pending/Unschedulable FUUUF"],
-    ["placed", { guest: undefined } as unknown as Case, "Starting/WaitingForAgent TUUFF"],
+    ["placed", { guest: undefined }, "Starting/WaitingForAgent TUUFF"],
     ["agent still speaks of the claim before", { guest: { ...running, claimUid: "c0" } }, "Starting/WaitingForAgent TTTFF"],
     ["agent has begun", { guest: { state: "Preparing", claimUid: "c1" } }, "Starting/Preparing TUUFF"],
     [
@@ -101,7 +105,11 @@ describe("computeStatus", () => {
     ],
     ["runs", {}, "Running/Running TTTTT"],
     ["runs, without NICs", { spec: { nics: [] }, nics: [], guest: { ...running, nics: [] } }, "Running/Running TTTTT"],
-    ["runs, flows missing", { guest: { ...running, nics: [{ name: "eth0", tap: "d1", installed: false }] } }, "Running/NotInstalled TTTFF"],
+    [
+      "runs, flows missing",
+      { guest: { ...running, nics: [{ name: "eth0", tap: "d1", installed: false }] } },
+      "Running/NotInstalled TTTFF",
+    ],
     ["runs, holder not yet", { claim: { ...claim, holderRunning: false } }, "Running/HolderStarting TTTTF"],
     ["runs, OVN away", { problems: { network: { reason: "OVNUnreachable", message: "" } } }, "Running/OVNUnreachable TTTFF"],
     ["runs, its network gone from view", { problems: { network: noNetwork } }, "Running/NetworkNotFound TTTFF"],
@@ -109,11 +117,7 @@ describe("computeStatus", () => {
     ["node gone", { node: { state: "Gone" } }, "Unknown/NodeGone TTTTU"],
     ["memory limit", { guest: { ...running, state: "Failed", reason: "MemoryLimit", message: "m" } }, "Error/MemoryLimit TTTTF"],
     ["shut itself down", { guest: { ...running, state: "Stopped", nics: [] } }, "Stopped/GuestStopped TTTFF"],
-    [
-      "claim lost",
-      { claim: undefined, step: { do: "wait", reason: "ClaimLost", message: "" } } as unknown as Case,
-      "Stopping/ClaimLost TTTTF",
-    ],
+    ["claim lost", { claim: undefined, step: { do: "wait", reason: "ClaimLost", message: "" } }, "Stopping/ClaimLost TTTTF"],
     ["never started", stopped, "Stopped/PoweredOff FUUUF"],
     [
       "shutting down",
@@ -136,9 +140,17 @@ describe("computeStatus", () => {
       { spec: { power: "Stopped" }, step: { do: "wait", reason: "ShuttingDown", message: "" }, node: silent },
       "Unknown/NodeNotReady TTTTU",
     ],
-    ["deleted", { deleting: true, problems: { release: { reason: "WaitingForAgent", message: "" } } }, "Stopping/WaitingForAgent TTTTF"],
+    [
+      "deleted",
+      { deleting: true, problems: { release: { reason: "WaitingForAgent", message: "" } } },
+      "Stopping/WaitingForAgent TTTTF",
+    ],
     ["deleted, node silent", { deleting: true, node: silent }, "Unknown/NodeNotReady TTTTU"],
-    ["deleted and released, node silent since", { deleting: true, node: silent, guest: { ...running, state: "Released" } }, "Stopping/Deleting TTTTF"],
+    [
+      "deleted and released, node silent since",
+      { deleting: true, node: silent, guest: { ...running, state: "Released" } },
+      "Stopping/Deleting TTTTF",
+    ],
     ["deleted before it was placed", { ...unplaced, deleting: true }, "Stopping/Deleting FUUUF"],
   ])("%s", (_, given, expected) => {
     expect(summary(given)).toBe(expected);
@@ -180,7 +192,11 @@ describe("computeStatus", () => {
   it("keeps the time of a condition that did not change", () => {
     const before = facts({});
     const first = computeStatus(before);
-    const later = { ...before, now: new Date("2026-01-02T00:00:00Z"), instance: { ...before.instance, status: { ...first, guest: running } } };
+    const later = {
+      ...before,
+      now: new Date("2026-01-02T00:00:00Z"),
+      instance: { ...before.instance, status: { ...first, guest: running } },
+    };
     expect(computeStatus(later)).toEqual(first);
   });
 });

@@ -23,9 +23,9 @@ export function computeStatus(facts: StatusFacts): OwnStatus {
     phase: phase.phase,
     reason: readyReason ?? phase.reason,
     conditions,
-    ...(nodeName === undefined ? {} : { nodeName }),
-    ...(plan.record === undefined ? {} : { claim: plan.record }),
-    ...(ip === undefined ? {} : { ip }),
+    nodeName,
+    claim: plan.record,
+    ip,
     ...(nics.length === 0 ? {} : { nics }),
   };
 }

@@ -21,13 +21,23 @@ export function transitionEvent(before: OwnStatus, after: OwnStatus): Transition
   switch (after.phase) {
     case "Running":
       if (samePhase) return undefined;
-      return { type: "Normal", reason: "Running", action: "Follow", note: `it runs${where}${after.ip === undefined ? "" : `, as ${after.ip}`}` };
+      return {
+        type: "Normal",
+        reason: "Running",
+        action: "Follow",
+        note: `it runs${where}${after.ip === undefined ? "" : `, as ${after.ip}`}`,
+      };
     case "Stopped":
       if (samePhase || before.phase === undefined) return undefined;
       return { type: "Normal", reason: "Stopped", action: "Follow", note: message(after) };
     case "Stopping":
       if (samePhase && before.reason === after.reason) return undefined;
-      return { type: after.reason?.startsWith("Claim") === true && after.reason !== "ClaimEnding" ? "Warning" : "Normal", reason: after.reason ?? "Stopping", action: "Stop", note: message(after) };
+      return {
+        type: after.reason?.startsWith("Claim") === true && after.reason !== "ClaimEnding" ? "Warning" : "Normal",
+        reason: after.reason ?? "Stopping",
+        action: "Stop",
+        note: message(after),
+      };
     case "Starting":
       if (samePhase || before.phase === undefined || before.phase === "Pending") return undefined;
       return { type: "Normal", reason: "Starting", action: "Follow", note: `it is started${where}: ${message(after)}` };
@@ -39,6 +49,7 @@ export function transitionEvent(before: OwnStatus, after: OwnStatus): Transition
       if (after.reason === "Scheduling" || (samePhase && before.reason === after.reason)) return undefined;
       return { type: "Warning", reason: after.reason ?? "Pending", action: "Place", note: message(after) };
     case undefined:
+    default:
       return undefined;
   }
 }

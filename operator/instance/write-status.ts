@@ -18,7 +18,7 @@ export async function writeStatus(scope: InstanceScope): Promise<void> {
     scope.retryAfter(waitMs);
     return;
   }
-  const metadata = { name, uid, ...(namespace === undefined ? {} : { namespace }) };
+  const metadata = { name, uid, namespace };
   const { apiVersion, kind } = instance;
   const written = await ctx.client.apply(
     instances,
@@ -28,7 +28,8 @@ export async function writeStatus(scope: InstanceScope): Promise<void> {
   ctx.pace.wrote(uid);
   ctx.recentInstances.put(written);
   scope.instance = written;
-  if (have.phase !== want.phase) ctx.log.info({ instance: scope.key, from: have.phase, to: want.phase, reason: want.reason }, "phase");
+  if (have.phase !== want.phase)
+    ctx.log.info({ instance: scope.key, from: have.phase, to: want.phase, reason: want.reason }, "phase");
   const event = transitionEvent(have, want);
   if (event !== undefined) ctx.events.event(written, event.type, event.reason, event.action, event.note);
 }

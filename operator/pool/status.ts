@@ -1,0 +1,92 @@
+/** A pool's status, summed up from what the nodes say of it. */
+import type { HostPool } from "../../crds/host.ts";
+import type { PoolStatus, StoragePool } from "../../crds/pool.ts";
+import { setCondition } from "../../kube/index.ts";
+import { formatBytes } from "../quantity.ts";
+
+/** One node's word on the pool; `silent`: the node cannot be asked, so its word is old. */
+export interface NodePool {
+  node: string;
+  pool: HostPool;
+  silent?: { reason: string; message: string };
+}
+
+export interface PoolFacts {
+  pool: StoragePool;
+  nodes: readonly NodePool[];
+  /** `namespace/name` of the instances with a disk in it. */
+  users: readonly string[];
+  now: Date;
+}
+
+/** Names in a sentence; a pool may have hundreds of users. */
+const SHOWN = 5;
+
+function some(names: readonly string[]): string {
+  const shown = [...names].sort().slice(0, SHOWN).join(", ");
+  return names.length > SHOWN ? `${shown} and ${names.length - SHOWN} more` : shown;
+}
+
+interface Verdict {
+  status: "True" | "False";
+  reason: string;
+  message: string;
+}
+
+function failing({ node, pool, silent }: NodePool): { reason: string; text: string } | undefined {
+  if (silent !== undefined) return { reason: silent.reason, text: silent.message };
+  if (pool.ready) return undefined;
+  return { reason: pool.reason ?? "NotReady", text: `node ${node}: ${pool.message ?? "the pool is not ready yet"}` };
+}
+
+function deleting({ users, nodes }: PoolFacts): Verdict {
+  if (users.length > 0) {
+    const message = `it is used by ${users.length === 1 ? "the instance" : "the instances"} ${some(users)}; delete them first`;
+    return { status: "False", reason: "InUse", message };
+  }
+  const where = some(nodes.map(({ node }) => node));
+  const said = nodes.map(failing).find((one) => one !== undefined)?.text;
+  const message = `waiting for ${where} to take it down${said === undefined ? "" : ` (${said})`}`;
+  return { status: "False", reason: "Deleting", message };
+}
+
+function verdict(facts: PoolFacts): Verdict {
+  const { pool, nodes } = facts;
+  if (pool.metadata.deletionTimestamp !== undefined) return deleting(facts);
+  if (nodes.length === 0) {
+    const selected = pool.spec.nodeSelector?.matchLabels;
+    const why =
+      selected === undefined
+        ? "no node runs Drover's agent yet"
+        : "no node with Drover's agent has the labels of spec.nodeSelector";
+    return { status: "False", reason: "NoNodes", message: `no node has it: ${why}` };
+  }
+  const failures = nodes.map(failing).filter((one) => one !== undefined);
+  const [first, ...others] = failures;
+  if (first === undefined) {
+    return {
+      status: "True",
+      reason: "Ready",
+      message: nodes.length === 1 ? "ready on its node" : `ready on all ${nodes.length} nodes`,
+    };
+  }
+  const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
+  return { status: "False", reason: first.reason, message: `${first.text}${more}` };
+}
+
+/** The status of a pool, all of it. Pure; `nodes` in any order. */
+export function computePoolStatus(facts: PoolFacts): PoolStatus {
+  const { pool, now } = facts;
+  const nodes = [...facts.nodes].sort((a, b) => a.node.localeCompare(b.node));
+  const sum = (pick: (one: HostPool) => number | undefined) =>
+    formatBytes(nodes.reduce((total, { pool: one }) => total + (pick(one) ?? 0), 0));
+  const observedGeneration = pool.metadata.generation;
+  const ready = verdict({ ...facts, nodes });
+  return {
+    observedGeneration,
+    conditions: setCondition(pool.status?.conditions, { type: "Ready", ...ready, observedGeneration }, now),
+    size: sum(({ sizeBytes }) => sizeBytes),
+    used: sum(({ usedBytes }) => usedBytes),
+    nodes: `${nodes.filter((one) => failing(one) === undefined).length}/${nodes.length}`,
+  };
+}
