@@ -2,7 +2,7 @@
 import { createServer } from "node:net";
 import { chmod, mkdir } from "node:fs/promises";
 import { ensureBinaries } from "./binaries.ts";
-import { componentPid, ensureControlPlane, kubectl } from "./control.ts";
+import { componentPid, ensureControlPlane, kubectl, nodeCredentials } from "./control.ts";
 import { containerdRoot, ensureDisk, refreshImages } from "./disk.ts";
 import { writeWhole } from "./files.ts";
 import type { Lab, LabNode } from "./identity.ts";
@@ -10,7 +10,6 @@ import { ensureImages, type BuiltImage } from "./images.ts";
 import { ensureHub } from "./network.ts";
 import { ensureNode, type NodeParts } from "./node/node.ts";
 import { ensurePause, ensurePauseImage } from "./pause.ts";
-import { ensurePki, kubeconfigOf, pkiFile } from "./pki.ts";
 import { preflight } from "./preflight.ts";
 import type { Progress } from "./progress.ts";
 import { eventually, LabError } from "./run.ts";
@@ -36,12 +35,7 @@ export const nodeParts = async (lab: Lab, node: LabNode, binaries: string): Prom
   binaries,
   pause: (await ensurePause(lab)).program,
   containerdRoot: containerdRoot(lab, node),
-  credentials: {
-    ca: pkiFile(lab, "ca.crt"),
-    certificate: pkiFile(lab, `${node.name}.crt`),
-    key: pkiFile(lab, `${node.name}.key`),
-    kubeconfig: kubeconfigOf(lab, node.name),
-  },
+  credentials: nodeCredentials(lab, node),
 });
 
 export interface ClusterResult {
@@ -62,7 +56,6 @@ export const ensureCluster = async (lab: Lab, progress: Progress, withImages: bo
   await chmod(lab.state, 0o755);
   await writeWhole(`${lab.state}/checkout`, `${lab.checkout}\n`);
   const images = [await ensurePauseImage(lab), ...(withImages ? await ensureImages(lab, progress) : [])];
-  await progress.step("certificates", () => ensurePki(lab));
   await progress.step("network", () => ensureHub(lab));
   await Promise.all([
     progress.step("control plane", () => ensureControlPlane(lab, binaries)),

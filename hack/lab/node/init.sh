@@ -1,6 +1,6 @@
 #!/bin/sh
 # PID 1 of a lab node, in new mount, pid, uts, ipc and cgroup namespaces and the node's network namespace.
-# Makes of the machine's own file tree one that is the node's, tells its pid on file descriptor 3, then becomes pause.
+# Makes of the machine's own file tree one that is the node's, then becomes pause, which tells its pid on file descriptor 3.
 # Reads LAB_STATE LAB_CACHE LAB_CHECKOUT NODE_NAME NODE_STATE NODE_CONTAINERD NODE_MACHINE_ID PAUSE.
 set -eu
 
@@ -86,6 +86,4 @@ echo "$NODE_MACHINE_ID" >/etc/machine-id
 echo 1 >/proc/sys/net/ipv4/ip_forward
 cd /
 
-echo "$pid" >&3
-exec 3>&-
-exec "$PAUSE"
+exec "$PAUSE" "$pid"
