@@ -3,7 +3,7 @@ import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { inNode, lab } from "../../hack/lab/index.ts";
 import { makeProbe, type EchoLog, type Probe } from "../../hack/lab/probe.ts";
-import { checkLog, logProblem, type LogReport } from "../../hack/guest/check-log.ts";
+import { logProblem, type LogReport } from "../../hack/guest/check-log.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { eventually, get, kubectl, type GuestReport } from "./kit.ts";
 
