@@ -230,7 +230,8 @@ export class KubeClient {
     if (answer.status === 404) return false;
     if (answer.status < 300) return true;
     const error = refusal(answer, `delete ${nameOf(type, key)}`);
-    if (error.isConflict && uid !== undefined && resourceVersion === undefined) return false;
+    // The server's words for "another object of that name"; any other conflict is one.
+    if (error.isConflict && uid !== undefined && error.message.includes("UID in precondition")) return false;
     throw error;
   }
 

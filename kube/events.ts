@@ -23,6 +23,9 @@ export interface EventRecorderOptions {
   suffix?: () => string;
 }
 
+/** As much of KubeClient as recording needs. */
+type EventClient = Pick<KubeClient, "create" | "patchMerge">;
+
 interface Series {
   event: KubeEvent;
   count: number;
@@ -42,7 +45,7 @@ const REFILL_MS = 5 * 60_000;
 const QUEUE = 1_000;
 
 export class EventRecorder {
-  readonly #client: KubeClient;
+  readonly #client: EventClient;
   readonly #options: EventRecorderOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
@@ -51,7 +54,7 @@ export class EventRecorder {
   readonly #queue: (() => Promise<void>)[] = [];
   #sending: Promise<void> | undefined;
 
-  constructor(client: KubeClient, options: EventRecorderOptions) {
+  constructor(client: EventClient, options: EventRecorderOptions) {
     this.#client = client;
     this.#options = options;
     this.#clock = options.clock ?? realClock;

@@ -8,6 +8,9 @@ import { ApiError } from "./errors.ts";
 import { keyOf, keyText } from "./keys.ts";
 import type { KubeObject, ResourceType } from "./types.ts";
 
+/** As much of KubeClient as finalizers need. */
+type FinalizerClient = Pick<KubeClient, "get" | "patchMerge">;
+
 /** Somebody writes all the time: leave it to the queue's back-off. */
 const ATTEMPTS = 5;
 
@@ -17,7 +20,7 @@ const ATTEMPTS = 5;
  * @throws ApiError, NotFound too when the object went away meanwhile
  */
 export const ensureFinalizer = async <T extends KubeObject>(
-  client: KubeClient,
+  client: FinalizerClient,
   type: ResourceType<T>,
   object: T,
   finalizer: string,
@@ -33,7 +36,7 @@ export const ensureFinalizer = async <T extends KubeObject>(
 
 /** Removes our finalizer; nothing to do if it is not there or the object is gone. */
 export const removeFinalizer = async <T extends KubeObject>(
-  client: KubeClient,
+  client: FinalizerClient,
   type: ResourceType<T>,
   object: T,
   finalizer: string,
@@ -45,7 +48,7 @@ export const removeFinalizer = async <T extends KubeObject>(
 
 /** Writes the list that `next` gives (undefined: leave it); undefined when that very object is gone. */
 const change = async <T extends KubeObject>(
-  client: KubeClient,
+  client: FinalizerClient,
   type: ResourceType<T>,
   object: T,
   next: (now: T) => string[] | undefined,

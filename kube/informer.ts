@@ -7,7 +7,7 @@
 import { backoffMs, type BackoffOptions } from "./backoff.ts";
 import type { KubeClient, ListOptions } from "./client.ts";
 import { realClock, sleep, type Clock } from "./clock.ts";
-import { ApiError, errorText } from "./errors.ts";
+import { ApiError, TransportError, errorText } from "./errors.ts";
 import { keyOf } from "./keys.ts";
 import { silentLogger, type Logger } from "./logger.ts";
 import { exposeInformer, informerMetrics } from "./metrics.ts";
@@ -15,6 +15,7 @@ import { resourceText } from "./resources.ts";
 import { Store, type IndexFunctions } from "./store.ts";
 import type { Change, KubeObject, ObjectKey, ResourceType } from "./types.ts";
 import { watchEvents, type WatchEvent } from "./watch.ts";
+import { Watchdog } from "./watchdog.ts";
 
 export interface InformerOptions<T extends KubeObject> extends ListOptions {
   indexes?: IndexFunctions<T>;
@@ -44,10 +45,13 @@ export interface InformerCounters {
   handlerErrors: number;
 }
 
+/** A watch that was open for so long was a good one, whatever ended it: what follows is a first failure. */
+const LIVED_MS = 10_000;
+
 type Handler<T extends KubeObject> = (change: Change<T>) => void;
 
-/** After so many watches in a row that led to nothing, the list is read anew: the place to resume from may be at fault. */
-const FRUITLESS = 5;
+/** After so many watches in a row that were answered badly, the list is read anew: the place to resume from may be at fault. */
+const BAD_ANSWERS = 3;
 
 export class Informer<T extends KubeObject> {
   readonly type: ResourceType<T>;
@@ -76,6 +80,8 @@ export class Informer<T extends KubeObject> {
   #lastSign: number;
   #version: string | undefined;
   #fruitless = 0;
+  #badAnswers = 0;
+  #failing: "list" | "watch" = "list";
   #silentInARow = 0;
 
   constructor(client: KubeClient, type: ResourceType<T>, options: InformerOptions<T> = {}) {
@@ -84,7 +90,7 @@ export class Informer<T extends KubeObject> {
     this.#options = options;
     this.#clock = options.clock ?? realClock;
     this.#logger = options.logger ?? silentLogger;
-    this.#store = new Store(options.indexes);
+    this.#store = new Store(this.#guarded(options.indexes ?? {}));
     this.#label = resourceText(type);
     this.#lastSign = this.#clock.monotonic();
     this.synced = new Promise((resolve) => {
@@ -139,11 +145,13 @@ export class Informer<T extends KubeObject> {
 
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      const doing = this.#version === undefined ? "list" : "watch";
       try {
         if (this.#version === undefined) await this.#list(signal);
         else await this.#watch(this.#version, signal);
       } catch (error) {
         if (signal.aborted) return;
+        this.#failing = doing;
         this.#noteFailure(error);
       }
       if (this.#fruitless > 0) await sleep(this.#clock, this.#pause(), signal);
@@ -164,7 +172,8 @@ export class Informer<T extends KubeObject> {
       return;
     }
     this.counters.failures++;
-    if (this.#fruitless % FRUITLESS === 0) this.#version = undefined;
+    // While no answer comes at all the place is as good as before: a server that was away is not to be listed by everybody.
+    if (!(error instanceof TransportError) && ++this.#badAnswers % BAD_ANSWERS === 0) this.#version = undefined;
     this.#logger.warn({ resource: this.#label, attempt: this.#fruitless, error: errorText(error) }, "list or watch failed");
   }
 
@@ -192,7 +201,8 @@ export class Informer<T extends KubeObject> {
     }
     informerMetrics.lists.inc({ resource: this.#label, result: "success" });
     this.#sign();
-    // Not the end of a run of fruitless watches: a server that lists but cannot watch must not be listed in a tight loop.
+    // Failed lists are over; failed watches are not: a server that lists but cannot watch must not be listed in a tight loop.
+    if (this.#failing === "list") this.#fruitless = 0;
     const changes = this.#store.replace(objects);
     this.#hasSynced = true;
     this.#tellAll(changes);
@@ -231,6 +241,7 @@ export class Informer<T extends KubeObject> {
       this.#noteSilence();
     } finally {
       watchdog.stop();
+      if (this.#clock.monotonic() - began > LIVED_MS) this.#fruitless = 0;
       signal.removeEventListener("abort", stop);
       informerMetrics.watches.inc({ resource: this.#label, end: signal.aborted ? "stopped" : end });
     }
@@ -250,6 +261,7 @@ export class Informer<T extends KubeObject> {
   #take(event: WatchEvent<T>): void {
     this.#sign();
     this.#fruitless = 0;
+    this.#badAnswers = 0;
     this.#silentInARow = 0;
     informerMetrics.events.inc({ resource: this.#label, type: event.type });
     if (event.type === "BOOKMARK") {
@@ -265,7 +277,29 @@ export class Informer<T extends KubeObject> {
 
   #trim(object: T): T {
     delete (object.metadata as { managedFields?: unknown }).managedFields;
-    return this.#options.transform ? this.#options.transform(object) : object;
+    const { transform } = this.#options;
+    return transform ? this.#safely("transform", keyOf(object), () => transform(object), object) : object;
+  }
+
+  /** One object that an index function cannot bear must not keep all others out of the cache. */
+  #guarded(indexes: IndexFunctions<T>): IndexFunctions<T> {
+    const guard =
+      (name: string, valuesOf: (object: T) => string[]) =>
+      (object: T): string[] =>
+        this.#safely(`index ${name}`, keyOf(object), () => valuesOf(object), []);
+    return Object.fromEntries(Object.entries(indexes).map(([name, valuesOf]) => [name, guard(name, valuesOf)]));
+  }
+
+  /** Runs what the informer's owner gave us; when it throws, that is counted and logged, and `otherwise` is the result. */
+  #safely<R>(what: string, key: ObjectKey, run: () => R, otherwise: R): R {
+    try {
+      return run();
+    } catch (error) {
+      this.counters.handlerErrors++;
+      informerMetrics.handlerErrors.inc({ resource: this.#label });
+      this.#logger.error({ resource: this.#label, key, error: errorText(error) }, `${what} threw`);
+      return otherwise;
+    }
   }
 
   #sign(): void {
@@ -277,53 +311,6 @@ export class Informer<T extends KubeObject> {
   }
 
   #tell(handler: Handler<T>, change: Change<T>): void {
-    try {
-      handler(change);
-    } catch (error) {
-      this.counters.handlerErrors++;
-      informerMetrics.handlerErrors.inc({ resource: this.#label });
-      this.#logger.error({ resource: this.#label, key: change.key, error: errorText(error) }, "a change handler threw");
-    }
-  }
-}
-
-/** Barks once when it was not fed for so long. */
-class Watchdog {
-  barked = false;
-  fed = 0;
-  readonly #clock: Clock;
-  readonly #ms: number;
-  readonly #bark: () => void;
-  #last: number;
-  #timer: object | undefined;
-
-  constructor(clock: Clock, ms: number, bark: () => void) {
-    this.#clock = clock;
-    this.#ms = ms;
-    this.#bark = bark;
-    this.#last = clock.monotonic();
-    this.#arm(ms);
-  }
-
-  feed(): void {
-    this.fed++;
-    this.#last = this.#clock.monotonic();
-  }
-
-  stop(): void {
-    this.#clock.clearTimeout(this.#timer);
-  }
-
-  /** One timer that looks when it was fed last, not a timer per event. */
-  #arm(ms: number): void {
-    this.#timer = this.#clock.setTimeout(() => {
-      const left = this.#last + this.#ms - this.#clock.monotonic();
-      if (left > 0) {
-        this.#arm(left);
-        return;
-      }
-      this.barked = true;
-      this.#bark();
-    }, ms);
+    this.#safely("a change handler", change.key, () => handler(change), undefined);
   }
 }

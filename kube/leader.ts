@@ -9,15 +9,18 @@
  * any timer has had its turn.
  */
 import type { Lease } from "./builtin.ts";
-import type { KubeClient } from "./client.ts";
+import type { ClientOptions, KubeClient } from "./client.ts";
 import { realClock, sleep, type Clock, type TimerHandle } from "./clock.ts";
 import { ApiError, errorText } from "./errors.ts";
 import { silentLogger, type Logger } from "./logger.ts";
 import { leaderMetrics } from "./metrics.ts";
 import { resources } from "./resources.ts";
 
+/** As much of KubeClient as an election needs. */
+export type LeaseClient = Pick<KubeClient, "get" | "create" | "replace"> & { with(options: ClientOptions): LeaseClient };
+
 export interface LeaderOptions {
-  client: KubeClient;
+  client: LeaseClient;
   namespace: string;
   name: string;
   /** Unique among everything that may run at the same time: the pod's name. */
@@ -48,7 +51,7 @@ interface Term {
 
 export class LeaderElector {
   readonly #options: Required<Omit<LeaderOptions, "clock" | "random" | "logger">>;
-  readonly #client: KubeClient;
+  readonly #client: LeaseClient;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #logger: Logger;
