@@ -3,7 +3,7 @@ import { execa } from "execa";
 import { writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Probe } from "../../hack/lab/probe.ts";
-import { addressOf, ask, checkDisk, instance, observer, processOf, serveFile, statusWithin } from "./guest.ts";
+import { addressOf, ask, checkDisk, instance, observer, processOf, serveFile, statusWithin } from "../../hack/kit/guest.ts";
 import {
   apply,
   images,
@@ -15,7 +15,7 @@ import {
   virtualMachine,
   waitFor,
   type TestImage,
-} from "./kit.ts";
+} from "../../hack/kit/cluster.ts";
 
 const NAMESPACE = "errors";
 let tiny: TestImage;

@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Probe } from "../../hack/lab/probe.ts";
-import { addressOf, ask, instance, leftOn, observer, processOf, statusWithin } from "./guest.ts";
-import { apply, images, kubectl, namespaceManifest, networkManifest, virtualMachine, waitFor } from "./kit.ts";
+import { addressOf, ask, instance, leftOn, observer, processOf, statusWithin } from "../../hack/kit/guest.ts";
+import { apply, images, kubectl, namespaceManifest, networkManifest, virtualMachine, waitFor } from "../../hack/kit/cluster.ts";
 
 const sample = path.resolve(import.meta.dirname, "../../manifests/samples/first.yaml");
 

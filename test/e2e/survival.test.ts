@@ -4,7 +4,7 @@ import { freezeApiServer, powerCut, powerOn, restartContainerd, restartKubelet, 
 import { lab } from "../../hack/lab/index.ts";
 import type { Probe } from "../../hack/lab/probe.ts";
 import { run } from "../../hack/lab/run.ts";
-import { addressOf, checkDisk, instance, observer, processOf, status, statusWithin, whileEchoing } from "./guest.ts";
+import { addressOf, checkDisk, instance, observer, processOf, status, statusWithin, whileEchoing } from "../../hack/kit/guest.ts";
 import {
   apply,
   eventually,
@@ -15,7 +15,7 @@ import {
   virtualMachine,
   waitFor,
   type GuestReport,
-} from "./kit.ts";
+} from "../../hack/kit/cluster.ts";
 
 const NAMESPACE = "days";
 const SYSTEM = "drover-system";

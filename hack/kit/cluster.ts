@@ -1,9 +1,9 @@
-/** What the end-to-end tests share: kubectl as a user has it, waiting, and a probe that talks to guests from outside. */
+/** What tests, demo and bench share: kubectl as a user has it, waiting, and the objects they apply. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { execa } from "execa";
 import { stringify } from "yaml";
-import { lab } from "../../hack/lab/index.ts";
+import { lab } from "../lab/index.ts";
 
 const root = path.resolve(import.meta.dirname, "../..");
 

@@ -1,11 +1,11 @@
 /** Talking to guests as a client on their network would, and looking at them from their node. */
 import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { inNode, lab } from "../../hack/lab/index.ts";
-import { makeProbe, type EchoLog, type Probe } from "../../hack/lab/probe.ts";
-import { logProblem, type LogReport } from "../../hack/guest/check-log.ts";
+import { inNode, lab } from "../lab/index.ts";
+import { makeProbe, type EchoLog, type Probe } from "../lab/probe.ts";
+import { logProblem, type LogReport } from "../guest/check-log.ts";
 import type { Instance } from "../../crds/instance.ts";
-import { eventually, get, kubectl, type GuestReport } from "./kit.ts";
+import { eventually, get, kubectl, type GuestReport } from "./cluster.ts";
 
 /** Name of the logical switch that a Network became, as OVN knows it. */
 export const logicalSwitch = async (namespace: string, network: string): Promise<string> => {
@@ -82,7 +82,7 @@ export const checkDisk = async (
   if (nodeName === undefined) throw new Error(`${of.metadata.name} has no node`);
   const inside = `/var/lib/drover/pools/${of.spec.rootDisk.pool ?? ""}/volumes/${of.metadata.uid}`;
   const [disk = ""] = (await inNode(nodeName, "ls", [inside])).split("\n").filter((file) => file.startsWith("root"));
-  const script = path.join(import.meta.dirname, "../../hack/guest/check-log-cli.ts");
+  const script = path.join(import.meta.dirname, "../guest/check-log-cli.ts");
   const report = JSON.parse(
     await inNode(nodeName, process.execPath, [script, path.join(inside, disk)], { deadlineMs: 60_000 }),
   ) as LogReport;

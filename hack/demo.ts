@@ -1,0 +1,187 @@
+/**
+ * `make demo`: the main job, told line by line with what a user would type and see, on real parts. Exit status 0 only if all
+ * of it is true. Figures go to build/demo.json. KEEP=1 leaves the lab up for playing.
+ */
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { stringify } from "yaml";
+import { execa } from "execa";
+import { images, kubectl, networkManifest, poolManifest, virtualMachine, waitFor } from "./kit/cluster.ts";
+import { addressOf, ask, checkDisk, instance, observer, processOf, statusWithin } from "./kit/guest.ts";
+import { lab } from "./lab/index.ts";
+import type { Probe } from "./lab/probe.ts";
+import { run } from "./lab/run.ts";
+
+interface Figures {
+  /** From `kubectl apply` until the first virtual machine answers on its network. */
+  bootMs: number;
+  recordsLost: number;
+  bootIdSame: boolean;
+  crossNodePing: boolean;
+  nameResolved: boolean;
+  /** Longest silence of a guest while every agent was killed by SIGKILL. */
+  agentKillSilenceMs: number;
+}
+
+const SYSTEM = "drover-system";
+const root = path.resolve(import.meta.dirname, "..");
+
+const tell = (text: string): void => void process.stdout.write(`\n\u001b[1m# ${text}\u001b[0m\n`);
+const show = (text: string): void => void process.stdout.write(`${text.trimEnd().replaceAll(/^/gm, "  ")}\n`);
+
+/** Types a kubectl command in front of the user and shows the answer. */
+const type = async (line: string, input?: string): Promise<string> => {
+  process.stdout.write(`  $ kubectl ${line}\n`);
+  const answer = await kubectl(line.split(" "), input === undefined ? { seconds: 300 } : { seconds: 300, input });
+  show(answer);
+  return answer;
+};
+
+const labCommand = (verb: string) =>
+  execa("node", ["hack/lab/main.ts", verb], {
+    cwd: root,
+    preferLocal: true,
+    localDir: root,
+    stdin: "ignore",
+    stdout: "inherit",
+    stderr: "inherit",
+    timeout: 50 * 60_000,
+  });
+
+const manifests = async (): Promise<string> => {
+  const { tiny } = await images();
+  return [
+    poolManifest("local", "8Gi"),
+    networkManifest("default", "blue", { ipv4: { cidr: "10.10.0.0/24" }, ipv6: { cidr: "fd42:10::/64" } }),
+    virtualMachine("default", "web", { image: tiny, node: "n1", network: "blue" }),
+    virtualMachine("default", "db", { image: tiny, node: "n2", network: "blue" }),
+  ]
+    .map((object) => stringify(object))
+    .join("---\n");
+};
+
+/** Ends every pod of a component at once, as a crash would, and waits for the new ones. */
+const crash = async (component: string, workload: string): Promise<void> => {
+  await type(`-n ${SYSTEM} delete pods -l app.kubernetes.io/component=${component} --grace-period=0 --force`);
+  await type(`-n ${SYSTEM} rollout status ${workload} --timeout=120s`);
+};
+
+const story = async (): Promise<Figures> => {
+  tell("A cluster of three nodes, with Drover in it by Helm");
+  await type("get nodes");
+  await type(`-n ${SYSTEM} get pods`);
+  await type("get dhost");
+
+  tell("One file: a storage pool, a network, two virtual machines");
+  const yaml = await manifests();
+  show(yaml);
+  const start = performance.now();
+  await type("apply -f -", yaml);
+  await type("wait inst/web inst/db --for=condition=Ready --timeout=180s");
+  const observerAt: Promise<Probe> = observer({
+    node: "n3",
+    namespace: "default",
+    network: "blue",
+    ipv4: "10.10.0.250/24",
+    ipv6: "fd42:10::fa/64",
+  });
+  const probe = await observerAt;
+  try {
+    const web = await addressOf("default", "web");
+    const before = await statusWithin(probe, web, 60);
+    const bootMs = Math.round(performance.now() - start);
+    await type("get drover");
+    await type("get inst -o wide");
+
+    tell("A client on the network asks web what it is, and web looks for db on the other node by its name");
+    show(JSON.stringify(before));
+    const db = await addressOf("default", "db");
+    await statusWithin(probe, db, 60);
+    const { addresses } = await ask<{ addresses: string[] }>(probe, web, "/resolve/db");
+    show(`web resolves db: ${addresses.join(" ")}`);
+    const ping = await ask<{ ok: boolean; ms: number }>(probe, web, "/ping/db");
+    show(`web pings db:    ${ping.ok ? `${ping.ms} ms` : "no answer"}`);
+
+    tell("Every agent is killed, then both operators, while a client talks to web every 10 ms");
+    const process = await processOf(await instance("default", "web"));
+    const echo = await probe.echo(web);
+    await crash("node-agent", "daemonset/node-agent");
+    const { silenceMs, sent, received } = await echo.stop();
+    show(`longest silence ${silenceMs} ms; ${sent - received} of ${sent} packets lost`);
+    await crash("operator", "deployment/operator");
+
+    tell("Drover is upgraded under them");
+    const up = lab();
+    const chart = path.join(root, "manifests/chart");
+    show("$ helm upgrade drover manifests/chart --reuse-values --set logLevel=debug");
+    await run(
+      up.helm,
+      ["upgrade", "drover", chart, "-n", SYSTEM, "--reuse-values", "--set", "logLevel=debug", "--wait", "--timeout=180s"],
+      {
+        env: { KUBECONFIG: up.kubeconfig },
+        deadlineMs: 200_000,
+      },
+    );
+    await waitFor("inst/web", "condition=Ready");
+    const after = await statusWithin(probe, web, 60);
+    const { report } = await checkDisk(await instance("default", "web"), after.lastAcked);
+    show(`web has written ${after.lastAcked} records; ${report.records} are on its disk, whole and in order`);
+    if ((await processOf(await instance("default", "web"))) !== process) throw new Error("web's QEMU is not the same process");
+
+    tell("And gone again");
+    await type("delete inst/web inst/db dnet/blue --timeout=120s");
+    return {
+      bootMs,
+      recordsLost: Math.max(0, after.lastAcked - report.records),
+      bootIdSame: after.bootId === before.bootId,
+      crossNodePing: ping.ok,
+      nameResolved: addresses.includes(db),
+      agentKillSilenceMs: silenceMs,
+    };
+  } finally {
+    await probe.remove();
+  }
+};
+
+const table = (figures: Figures): string => {
+  const rows: [string, string][] = [
+    ["apply until web answers on its network", `${(figures.bootMs / 1000).toFixed(1)} s`],
+    ["web finds db by name", figures.nameResolved ? "yes" : "NO"],
+    ["web reaches db on another node", figures.crossNodePing ? "yes" : "NO"],
+    ["longest silence while every agent was killed", `${figures.agentKillSilenceMs} ms`],
+    ["acknowledged records lost", String(figures.recordsLost)],
+    ["same boot from beginning to end", figures.bootIdSame ? "yes" : "NO"],
+  ];
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n");
+};
+
+/** Whether all that the demo says is true. */
+const allTrue = (figures: Figures): boolean =>
+  figures.recordsLost === 0 && figures.bootIdSame && figures.crossNodePing && figures.nameResolved;
+
+const main = async (): Promise<boolean> => {
+  await labCommand("up");
+  const figures = await story();
+  await mkdir(path.join(root, "build"), { recursive: true });
+  await writeFile(path.join(root, "build/demo.json"), `${JSON.stringify(figures, undefined, 2)}\n`);
+  tell("What was seen");
+  show(table(figures));
+  return allTrue(figures);
+};
+
+let good = false;
+try {
+  good = await main();
+} catch (error) {
+  process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
+} finally {
+  if (process.env["KEEP"] === "1") {
+    const keep = await readFile(path.join(root, ".lab/kubeconfig")).then(
+      () => `The lab is still up: export KUBECONFIG=${path.join(root, ".lab/kubeconfig")}; make lab-down ends it.`,
+      () => "There is no lab to keep.",
+    );
+    show(keep);
+  } else await labCommand("down");
+}
+process.exitCode = good ? 0 : 1;
