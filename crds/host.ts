@@ -10,26 +10,28 @@ const hostPool = z.object({
   usedBytes: z.int().optional().meta(doc("What is in use of it, images included.")),
 });
 
-export const hostStatus = z.object({
-  conditions: conditions.optional(),
-  accelerator: z
-    .enum(["KVM", "TCG"])
-    .optional()
-    .meta(doc("How instances run here: KVM (proven by running a guest) or TCG (emulation).")),
-  acceleratorMessage: z.string().optional().meta(doc("Why it is not KVM.")),
-  qemuVersion: z.string().optional().meta(doc("Version of QEMU for instances that start now.")),
-  runtimeVersion: z.string().optional().meta(doc("Version of Drover's runtime for instances that start now.")),
-  machineTypes: z.array(z.string()).max(256).optional().meta(doc("Versioned machine types that this QEMU knows.")),
-  cpuModel: z.string().optional().meta(doc("CPU model that instances which start now get.")),
-  ovsDatapath: z.enum(["kernel", "userspace"]).optional().meta(doc("Datapath of the node's switch.")),
-  pools: z
-    .array(hostPool)
-    .max(256)
-    .optional()
-    .meta(mapList("The storage pools of this node.", ["name"])),
-  poolNames: z.string().optional().meta(doc("Names of the ready pools, as text.")),
-  instances: z.int().optional().meta(doc("Instances that run here.")),
-});
+export const hostStatus = z
+  .object({
+    conditions: conditions.optional(),
+    accelerator: z
+      .enum(["KVM", "TCG"])
+      .optional()
+      .meta(doc("How instances run here: KVM (proven by running a guest) or TCG (emulation).")),
+    acceleratorMessage: z.string().optional().meta(doc("Why it is not KVM.")),
+    qemuVersion: z.string().optional().meta(doc("Version of QEMU for instances that start now.")),
+    runtimeVersion: z.string().optional().meta(doc("Version of Drover's runtime for instances that start now.")),
+    machineTypes: z.array(z.string()).max(256).optional().meta(doc("Versioned machine types that this QEMU knows.")),
+    cpuModel: z.string().optional().meta(doc("CPU model that instances which start now get.")),
+    ovsDatapath: z.enum(["kernel", "userspace"]).optional().meta(doc("Datapath of the node's switch.")),
+    pools: z
+      .array(hostPool)
+      .max(256)
+      .optional()
+      .meta(mapList("The storage pools of this node.", ["name"])),
+    poolNames: z.string().optional().meta(doc("Names of the ready pools, as text.")),
+    instances: z.int().optional().meta(doc("Instances that run here.")),
+  })
+  .meta(doc("What is known of it. Written by Drover."));
 
 export type HostPool = z.infer<typeof hostPool>;
 export type HostStatus = z.infer<typeof hostStatus>;

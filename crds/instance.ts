@@ -134,7 +134,7 @@ const nics = z
         messageExpression: "'two nics have the name %s'.format([self.filter(n, !self.exists_one(m, m.name == n.name))[0].name])",
       },
       {
-        rule: "self.all(n, !has(n.mac) || self.exists_one(m, has(m.mac) && m.mac == n.mac))",
+        rule: "self.all(n, !has(n.mac) || self.exists_one(m, has(m.mac) && m.mac.lowerAscii() == n.mac.lowerAscii()))",
         message: "two nics have the same mac",
       },
       {
@@ -300,32 +300,34 @@ const nicStatus = z.object({
   mtu: z.int().meta(doc("Largest packet in bytes.")),
 });
 
-export const instanceStatus = z.object({
-  observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
-  phase: z
-    .enum(["Pending", "Starting", "Running", "Stopping", "Stopped", "Error", "Unknown"])
-    .optional()
-    .meta(doc("Where it is in its life. Unknown: its node cannot be asked, which is not a failure.")),
-  reason: z.string().optional().meta(doc("One CamelCase word for why it is in this phase.")),
-  conditions: conditions.optional(),
-  nodeName: z.string().optional().meta(doc("The node that it runs on, and that holds its disks.")),
-  claim: z
-    .object({
-      name: z.string().meta(doc("The pod that holds its place on the node.")),
-      serial: z.int().meta(doc("Counts its claims.")),
-      uid: z.string().optional().meta(doc("The pod's uid, once it is bound.")),
-      node: z.string().optional().meta(doc("The node it is bound to.")),
-    })
-    .optional()
-    .meta(doc("Its claim pod; none while it is stopped.")),
-  ip: z.string().optional().meta(doc("Its first address.")),
-  nics: z
-    .array(nicStatus)
-    .max(8)
-    .optional()
-    .meta(mapList("Addresses of its network cards; given once, then kept.", ["name"])),
-  guest: guestStatus.optional(),
-});
+export const instanceStatus = z
+  .object({
+    observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
+    phase: z
+      .enum(["Pending", "Starting", "Running", "Stopping", "Stopped", "Error", "Unknown"])
+      .optional()
+      .meta(doc("Where it is in its life. Unknown: its node cannot be asked, which is not a failure.")),
+    reason: z.string().optional().meta(doc("One CamelCase word for why it is in this phase.")),
+    conditions: conditions.optional(),
+    nodeName: z.string().optional().meta(doc("The node that it runs on, and that holds its disks.")),
+    claim: z
+      .object({
+        name: z.string().meta(doc("The pod that holds its place on the node.")),
+        serial: z.int().meta(doc("Counts its claims.")),
+        uid: z.string().optional().meta(doc("The pod's uid, once it is bound.")),
+        node: z.string().optional().meta(doc("The node it is bound to.")),
+      })
+      .optional()
+      .meta(doc("Its claim pod; none while it is stopped.")),
+    ip: z.string().optional().meta(doc("Its first address.")),
+    nics: z
+      .array(nicStatus)
+      .max(8)
+      .optional()
+      .meta(mapList("Addresses of its network cards; given once, then kept.", ["name"])),
+    guest: guestStatus.optional(),
+  })
+  .meta(doc("What is known of it. Written by Drover."));
 
 export type InstanceSpec = z.infer<typeof instanceSpec>;
 export type InstanceStatus = z.infer<typeof instanceStatus>;

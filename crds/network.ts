@@ -96,15 +96,17 @@ export const networkSpec = z
     ),
   );
 
-export const networkStatus = z.object({
-  observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
-  conditions: conditions.optional(),
-  instances: z.int().optional().meta(doc("Instances with a NIC on it.")),
-  ipv4Gateway: z.string().optional().meta(doc("The router's IPv4 address.")),
-  ipv6Gateway: z.string().optional().meta(doc("The router's IPv6 address.")),
-  domain: z.string().optional().meta(doc("Domain of the instances' names.")),
-  mtu: z.int().optional().meta(doc("Largest packet, in bytes, that an instance can send.")),
-});
+export const networkStatus = z
+  .object({
+    observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
+    conditions: conditions.optional(),
+    instances: z.int().optional().meta(doc("Instances with a NIC on it.")),
+    ipv4Gateway: z.string().optional().meta(doc("The router's IPv4 address.")),
+    ipv6Gateway: z.string().optional().meta(doc("The router's IPv6 address.")),
+    domain: z.string().optional().meta(doc("Domain of the instances' names.")),
+    mtu: z.int().optional().meta(doc("Largest packet, in bytes, that an instance can send.")),
+  })
+  .meta(doc("What is known of it. Written by Drover."));
 
 export type NetworkSpec = z.infer<typeof networkSpec>;
 export type NetworkStatus = z.infer<typeof networkStatus>;

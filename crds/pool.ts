@@ -73,13 +73,15 @@ export const poolSpec = z
   })
   .meta(doc("What the pool should be."));
 
-export const poolStatus = z.object({
-  observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
-  conditions: conditions.optional(),
-  size: z.string().optional().meta(doc("Bytes of all its nodes together, as text.")),
-  used: z.string().optional().meta(doc("Bytes in use on all its nodes together, as text.")),
-  nodes: z.string().optional().meta(doc("Nodes where it is ready, of nodes that should have it, such as 3/3.")),
-});
+export const poolStatus = z
+  .object({
+    observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
+    conditions: conditions.optional(),
+    size: z.string().optional().meta(doc("Bytes of all its nodes together, as text.")),
+    used: z.string().optional().meta(doc("Bytes in use on all its nodes together, as text.")),
+    nodes: z.string().optional().meta(doc("Nodes where it is ready, of nodes that should have it, such as 3/3.")),
+  })
+  .meta(doc("What is known of it. Written by Drover."));
 
 export type PoolSpec = z.infer<typeof poolSpec>;
 export type PoolStatus = z.infer<typeof poolStatus>;

@@ -99,8 +99,7 @@ export const ENUM_BY_RULE = "x-drover-enum-by-rule";
  * A field that must be there, but whose absence is told by a CEL rule of its object: the API server's own "Required value"
  * would stop it before our sentence. Required for TypeScript, optional for the schema.
  */
-export const requiredByRule = <T extends z.ZodType>(schema: T): T =>
-  schema.meta({ ...schema.meta(), [REQUIRED_BY_RULE]: true }) as T;
+export const requiredByRule = <T extends z.ZodType>(schema: T): T => schema.meta({ ...schema.meta(), [REQUIRED_BY_RULE]: true });
 
 /** One of a few words. By a CEL rule and not by `enum`, for after an unknown word the API server asks no other rule. */
 export const oneOf = <const T extends [string, ...string[]]>(
