@@ -44,9 +44,19 @@ export interface MachinePlan {
  * Why a guest is not running any more.
  * GuestShutdown: it shut itself down. GuestPanicked: its kernel said so. MemoryLimit: the kernel killed it at the limit of
  * its claim. Stopped: it was asked to. Killed: by a signal of someone else. Crashed: QEMU ended with an error.
+ * NodeRestarted: the node went down under it. ClaimGone: its claim pod was taken away, and its processes with it.
  * Unknown: nobody watched and nothing is left that tells.
  */
-export type ExitReason = "GuestShutdown" | "GuestPanicked" | "MemoryLimit" | "Stopped" | "Killed" | "Crashed" | "Unknown";
+export type ExitReason =
+  | "GuestShutdown"
+  | "GuestPanicked"
+  | "MemoryLimit"
+  | "Stopped"
+  | "Killed"
+  | "Crashed"
+  | "NodeRestarted"
+  | "ClaimGone"
+  | "Unknown";
 
 export interface GuestExit {
   reason: ExitReason;
@@ -73,7 +83,7 @@ export interface InstanceNote {
     pid?: number;
     /** Start time of that process in ticks since boot: with the pid it names one process for ever. */
     pidStart?: string;
-    /** The boot of the node that it ran in. */
+    /** The boot of the node that it runs in. */
     bootId: string;
     startedAt: string;
     /** Kills by the memory limit counted in its cgroup before the start. */
@@ -94,8 +104,10 @@ export interface Observed {
   claimUid?: string;
   note?: InstanceNote;
   exit?: GuestExit;
-  /** QEMU's word for its state, such as `running`, `io-error`, `guest-panicked`. */
+  /** QEMU's word for its state, such as `running`, `io-error`; `not-answering` when its monitor is silent. */
   runState?: string;
+  /** Whether something in the guest has the guest agent's port open; `pingGuestAgent` tells whether it answers. */
+  guestAgentOpen?: boolean;
 }
 
 export interface StopMode {

@@ -1,0 +1,242 @@
+/** Instances as QEMU processes of their own, which outlive the agent. */
+import { join } from "node:path";
+import { realClock, type Clock, type TimerHandle } from "../../../kube/clock.ts";
+import type { Logger } from "../../../kube/logger.ts";
+import { errorText, UserError } from "../../errors.ts";
+import { nodePid, type NodePaths } from "../../node.ts";
+import type { GuestIdentity } from "../../types.ts";
+import type { InstanceDriver, MachinePlan, Observed, StopMode } from "../driver.ts";
+import { tail } from "./bounded-file.ts";
+import { ClaimCgroups, type CgroupPlace } from "./cgroup.ts";
+import { HANDED } from "./command-line.ts";
+import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
+import { pingGuestAgent } from "./guest-agent.ts";
+import { Locks } from "./locks.ts";
+import { Monitors } from "./monitors.ts";
+import { checkUid, Notes } from "./notes.ts";
+import { endProcess, observe } from "./observe.ts";
+import { findProcess, goneWithin, readBootId } from "./process.ts";
+import { startMachine } from "./start.ts";
+import { stopClean } from "./stop.ts";
+
+export interface QemuDriverOptions {
+  paths: NodePaths;
+  log: Logger;
+  clock?: Clock;
+  /** The node's cgroups as this process sees them. Default: through the node's init. */
+  cgroups?: CgroupPlace;
+  /** The same mount point as the node sees it. */
+  cgroupRoot?: string;
+}
+
+/** Events after which `observe` may tell something else. */
+const TELLING = new Set([
+  "SHUTDOWN",
+  "GUEST_PANICKED",
+  "STOP",
+  "RESUME",
+  "RESET",
+  "BLOCK_IO_ERROR",
+  "VSERPORT_CHANGE",
+  "MEMORY_FAILURE",
+]);
+
+/** A monitor that closes while its QEMU lives on is tried again after this, in ms: no event would tell. */
+const REATTACH_MS = 1_000;
+
+export class QemuDriver implements InstanceDriver {
+  readonly #context: QemuContext;
+  readonly #locks = new Locks();
+  readonly #listeners = new Map<string, Set<() => void>>();
+  readonly #timers = new Set<TimerHandle>();
+  #boot: Promise<string> | undefined;
+  #closed = false;
+
+  constructor(options: QemuDriverOptions) {
+    const { paths, log, clock = realClock, cgroupRoot = "/sys/fs/cgroup" } = options;
+    const cgroups = options.cgroups ?? { root: `/proc/${nodePid()}/root${cgroupRoot}`, parent: "" };
+    this.#context = {
+      paths,
+      log,
+      clock,
+      cgroupRoot,
+      notes: new Notes(paths),
+      cgroups: new ClaimCgroups(cgroups),
+      monitors: new Monitors({
+        paths,
+        clock,
+        onEvent: (uid, event) => {
+          if (TELLING.has(event.name)) this.#background(uid, this.#look(uid));
+        },
+        onClosed: (uid) => this.#background(uid, this.#monitorClosed(uid)),
+        onError: (uid, error) => this.#warn(uid, error),
+      }),
+      bootId: () => (this.#boot ??= readBootId()),
+      children: new Map(),
+      starting: new Set(),
+    };
+  }
+
+  async prepare(instance: { instanceUid: string; namespace: string; name: string }): Promise<GuestIdentity> {
+    checkUid(instance.instanceUid);
+    return (await this.#context.notes.prepare(instance)).identity;
+  }
+
+  list(): Promise<string[]> {
+    return this.#context.notes.list();
+  }
+
+  observe(instanceUid: string): Promise<Observed> {
+    return observe(this.#context, checkUid(instanceUid));
+  }
+
+  start(plan: MachinePlan, signal: AbortSignal): Promise<{ pid: number }> {
+    const { instanceUid } = plan;
+    return this.#locks.run(checkUid(instanceUid), async () => {
+      signal.throwIfAborted();
+      const running = await this.#alreadyRunning(plan);
+      if (running) return running;
+      this.#context.starting.add(instanceUid);
+      try {
+        return await startMachine(this.#context, plan, signal);
+      } finally {
+        this.#context.starting.delete(instanceUid);
+        this.#notify(instanceUid);
+      }
+    });
+  }
+
+  stop(instanceUid: string, how: StopMode, signal: AbortSignal): Promise<void> {
+    return this.#locks.run(checkUid(instanceUid), async () => {
+      signal.throwIfAborted();
+      const seen = await this.observe(instanceUid);
+      const run = seen.note?.run;
+      const process = run && !run.exit ? await findProcess(run, this.#context.cgroups) : undefined;
+      if (!run || !process) return;
+      // noted before it is asked: its end is then no crash, whoever sees it
+      const stopAskedAt = timestamp(this.#context.clock);
+      await updateRun(this.#context, instanceUid, run, (before) => ({ ...before, stopAskedAt }));
+      if (how.mode === "clean" && seen.state === "running") {
+        const changes = this.#changes(instanceUid);
+        try {
+          await stopClean(this.#context, { instanceUid, process, deadlineMs: how.deadlineMs, nextChange: changes.next }, signal);
+        } finally {
+          changes.stop();
+        }
+      }
+      await endProcess(this.#context, instanceUid, process);
+      await this.observe(instanceUid); // notes the end, unless that was done
+      this.#notify(instanceUid);
+    });
+  }
+
+  pingGuestAgent(instanceUid: string, deadlineMs: number): Promise<boolean> {
+    const socket = this.#vmFile(instanceUid, HANDED.guestAgent.name);
+    // the port takes one client at a time
+    return this.#locks.run(`guest agent of ${instanceUid}`, () => pingGuestAgent(socket, deadlineMs, this.#context.clock));
+  }
+
+  async consoleTail(instanceUid: string, bytes: number): Promise<string> {
+    return String(await tail(this.#vmFile(instanceUid, HANDED.console.name), bytes));
+  }
+
+  forget(instanceUid: string): Promise<void> {
+    return this.#locks.run(checkUid(instanceUid), async () => {
+      const { notes, cgroups, children } = this.#context;
+      const note = await notes.read(instanceUid);
+      if (note?.run) {
+        if (await findProcess(note.run, cgroups)) throw new Error(`${note.name} still runs; stop it before forgetting it`);
+        await cgroups.remove(note.run.claimUid);
+      }
+      await notes.remove(instanceUid);
+      children.delete(instanceUid);
+    });
+  }
+
+  watch(instanceUid: string, onChange: () => void): () => void {
+    checkUid(instanceUid);
+    const listeners = this.#listeners.get(instanceUid) ?? new Set();
+    const listener = (): void => onChange(); // an identity of its own: the same function may watch twice
+    listeners.add(listener);
+    this.#listeners.set(instanceUid, listeners);
+    // observing connects to the monitor, if there is one: from then on its events arrive
+    this.#background(instanceUid, this.observe(instanceUid));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0 && this.#listeners.get(instanceUid) === listeners) this.#listeners.delete(instanceUid);
+    };
+  }
+
+  /** Lets go of all guests; they run on. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#listeners.clear();
+    for (const timer of this.#timers) this.#context.clock.clearTimeout(timer);
+    await this.#context.monitors.close();
+  }
+
+  async #alreadyRunning(plan: MachinePlan): Promise<{ pid: number } | undefined> {
+    const seen = await this.observe(plan.instanceUid);
+    if (!seen.note) throw new Error(`${plan.name}: prepare comes before start`);
+    if (seen.pid === undefined) return undefined;
+    if (seen.claimUid !== plan.claimUid) {
+      throw new UserError("RunsInOtherClaim", `it still runs in the claim ${seen.claimUid}; that one has to end first`);
+    }
+    return { pid: seen.pid };
+  }
+
+  /** Sees what an event is about, acts on it (a guest that has ended leaves a QEMU to end), and tells. */
+  async #look(instanceUid: string): Promise<void> {
+    try {
+      await this.observe(instanceUid);
+    } finally {
+      this.#notify(instanceUid);
+    }
+  }
+
+  async #monitorClosed(instanceUid: string): Promise<void> {
+    const { notes, cgroups, clock } = this.#context;
+    const run = (await notes.read(instanceUid))?.run;
+    const process = run && (await findProcess(run, cgroups));
+    const gone = !process || (await goneWithin(process, DEADLINE.closeToEnd, clock));
+    if (!gone && !this.#closed && this.#listeners.has(instanceUid)) this.#lookLater(instanceUid);
+    await this.#look(instanceUid);
+  }
+
+  #lookLater(instanceUid: string): void {
+    const timer = this.#context.clock.setTimeout(() => {
+      this.#timers.delete(timer);
+      this.#background(instanceUid, this.#look(instanceUid));
+    }, REATTACH_MS);
+    this.#timers.add(timer);
+  }
+
+  /** The instance's changes as promises: `next` resolves at the first one after its call. */
+  #changes(instanceUid: string): { next: () => Promise<void>; stop: () => void } {
+    let wake = (): void => undefined;
+    const stop = this.watch(instanceUid, () => wake());
+    const next = (): Promise<void> =>
+      new Promise((resolve) => {
+        wake = resolve;
+      });
+    return { next, stop };
+  }
+
+  #notify(instanceUid: string): void {
+    for (const listener of this.#listeners.get(instanceUid) ?? []) listener();
+  }
+
+  #background(instanceUid: string, work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      if (!this.#closed) this.#warn(instanceUid, error);
+    });
+  }
+
+  #warn(instanceUid: string, error: unknown): void {
+    this.#context.log.warn({ instanceUid, error: errorText(error) }, "watching the guest failed");
+  }
+
+  #vmFile(instanceUid: string, name: string): string {
+    return join(this.#context.paths.instanceVm(checkUid(instanceUid)), name);
+  }
+}

@@ -1,0 +1,87 @@
+/** The agent's connections to the monitors of the guests that run: one each, opened when first needed, kept until it ends. */
+import { join } from "node:path";
+import type { Clock } from "../../../kube/clock.ts";
+import type { NodePaths } from "../../node.ts";
+import { keepBounded } from "./bounded-file.ts";
+import { HANDED } from "./command-line.ts";
+import { stderrFile } from "./launcher.ts";
+import { QmpTimeout } from "./qmp/errors.ts";
+import { QmpSession, type QmpEvent } from "./qmp/session.ts";
+
+/** Kept of a guest's console, twice: what is being written, and what was cut off last. */
+const CONSOLE_BYTES = 1024 * 1024;
+const STDERR_BYTES = 128 * 1024;
+/** Another client (an agent that is just ending) may hold the first monitor; the second one answers at once. */
+const FIRST_MONITOR_MS = 2_000;
+
+export interface MonitorsOptions {
+  paths: NodePaths;
+  clock: Clock;
+  onEvent: (instanceUid: string, event: QmpEvent) => void;
+  /** The connection has ended; the process most likely too. */
+  onClosed: (instanceUid: string) => void;
+  onError: (instanceUid: string, error: unknown) => void;
+}
+
+export class Monitors {
+  readonly #options: MonitorsOptions;
+  readonly #sessions = new Map<string, Promise<QmpSession>>();
+  #closed = false;
+
+  constructor(options: MonitorsOptions) {
+    this.#options = options;
+  }
+
+  /** The connection to an instance's monitor; one that is being made is shared. Throws when nobody answers in time. */
+  session(instanceUid: string, deadlineMs: number): Promise<QmpSession> {
+    const existing = this.#sessions.get(instanceUid);
+    if (existing) return existing;
+    const made = this.#connect(instanceUid, deadlineMs);
+    this.#sessions.set(instanceUid, made);
+    made.catch(() => this.#forget(instanceUid, made));
+    return made;
+  }
+
+  /** Lets go of all guests; they run on. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const all = await Promise.allSettled(this.#sessions.values());
+    for (const one of all) if (one.status === "fulfilled") one.value.close();
+    this.#sessions.clear();
+  }
+
+  async #connect(instanceUid: string, deadlineMs: number): Promise<QmpSession> {
+    const { paths, clock, onEvent, onError } = this.#options;
+    const directory = paths.instanceVm(instanceUid);
+    const session = await this.#greet(directory, deadlineMs);
+    const onFileError = (error: unknown): void => onError(instanceUid, error);
+    const loose = [
+      session.onEvent((event) => onEvent(instanceUid, event)),
+      keepBounded(join(directory, HANDED.console.name), CONSOLE_BYTES, { clock, onError: onFileError }),
+      keepBounded(stderrFile(paths, instanceUid), STDERR_BYTES, { clock, onError: onFileError }),
+    ];
+    void session.closed.then(() => {
+      for (const stop of loose) stop();
+      this.#sessions.delete(instanceUid);
+      if (!this.#closed) this.#options.onClosed(instanceUid);
+    });
+    return session;
+  }
+
+  async #greet(directory: string, deadlineMs: number): Promise<QmpSession> {
+    const { clock } = this.#options;
+    try {
+      return await QmpSession.connect(join(directory, HANDED.qmp.name), {
+        clock,
+        deadlineMs: Math.min(deadlineMs, FIRST_MONITOR_MS),
+      });
+    } catch (error) {
+      if (!(error instanceof QmpTimeout)) throw error;
+      return QmpSession.connect(join(directory, HANDED.qmp2.name), { clock, deadlineMs });
+    }
+  }
+
+  #forget(instanceUid: string, made: Promise<QmpSession>): void {
+    if (this.#sessions.get(instanceUid) === made) this.#sessions.delete(instanceUid);
+  }
+}
