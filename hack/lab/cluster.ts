@@ -6,7 +6,7 @@ import { componentPid, ensureControlPlane, kubectl, nodeCredentials } from "./co
 import { containerdRoot, ensureDisk, refreshImages } from "./disk.ts";
 import { writeWhole } from "./files.ts";
 import type { Lab, LabNode } from "./identity.ts";
-import { ensureImages, type BuiltImage } from "./images.ts";
+import { ensureImages, type BuiltImage, type ImageSet } from "./images.ts";
 import { ensureHub } from "./network.ts";
 import { ensureNode, type NodeParts } from "./node/node.ts";
 import { ensurePause, ensurePauseImage } from "./pause.ts";
@@ -46,7 +46,7 @@ export interface ClusterResult {
 }
 
 /** A cluster of ready nodes with the images on them. */
-export const ensureCluster = async (lab: Lab, progress: Progress, withImages: boolean): Promise<ClusterResult> => {
+export const ensureCluster = async (lab: Lab, progress: Progress, which: ImageSet | "none"): Promise<ClusterResult> => {
   const running = (await componentPid(lab, "kube-apiserver")) !== undefined;
   await mkdir(lab.cache, { recursive: true });
   await preflight(lab, progress, running);
@@ -55,7 +55,7 @@ export const ensureCluster = async (lab: Lab, progress: Progress, withImages: bo
   await mkdir(lab.state, { recursive: true });
   await chmod(lab.state, 0o755);
   await writeWhole(`${lab.state}/checkout`, `${lab.checkout}\n`);
-  const images = [await ensurePauseImage(lab), ...(withImages ? await ensureImages(lab, progress) : [])];
+  const images = [await ensurePauseImage(lab), ...(which === "none" ? [] : await ensureImages(lab, progress, which))];
   await progress.step("network", () => ensureHub(lab));
   await Promise.all([
     progress.step("control plane", () => ensureControlPlane(lab, binaries)),
@@ -64,7 +64,7 @@ export const ensureCluster = async (lab: Lab, progress: Progress, withImages: bo
   await progress.step("nodes started", () =>
     Promise.all(lab.nodes.map(async (node) => ensureNode(lab, node, await nodeParts(lab, node, binaries)))),
   );
-  const changed = await refreshImages(lab.nodes, images);
+  const changed = await progress.step("images on the nodes", () => refreshImages(lab.nodes, images));
   await progress.step("nodes Ready", () => nodesReady(lab, binaries));
   return { binaries, images, changed };
 };

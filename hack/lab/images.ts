@@ -5,7 +5,7 @@ import { ensureBaseTar } from "./base.ts";
 import { exists, hashOf, keepNewest, madeOnce } from "./files.ts";
 import type { Lab } from "./identity.ts";
 import type { Progress } from "./progress.ts";
-import { LabError, run, succeeds } from "./run.ts";
+import { LabError, run } from "./run.ts";
 
 const targets = ["operator", "node-agent", "runtime", "ovn", "holder"] as const;
 export type ImageTarget = (typeof targets)[number];
@@ -22,7 +22,8 @@ export interface BuiltImage {
 
 export const imageName = (target: ImageTarget): string => `localhost/drover-${target}:dev`;
 
-const code = ["package.json", "package-lock.json", ".npmrc", "crds", "kube", "ovsdb", "operator", "node-agent"];
+const packages = ["package.json", "package-lock.json", ".npmrc"];
+const code = [...packages, "crds", "kube", "ovsdb", "operator", "node-agent"];
 
 /** What each image is made from, besides the bases and the Containerfile. */
 const inputs: Record<ImageTarget, string[]> = {
@@ -32,6 +33,12 @@ const inputs: Record<ImageTarget, string[]> = {
   ovn: ["manifests/images"],
   holder: ["manifests/holder"],
 };
+
+/** All images as the checkout says; or, where the working tree is mounted over it, with whatever code is in them. */
+export type ImageSet = "all" | "dev";
+
+const inputsIn = (target: ImageTarget, set: ImageSet): string[] =>
+  set === "dev" && inputs[target] === code ? packages : inputs[target];
 
 const SUITE = "trixie";
 const BASE = `localhost/drover-lab-base:${SUITE}`;
@@ -136,16 +143,16 @@ const buildOne = async (lab: Lab, target: ImageTarget, archive: string): Promise
 };
 
 /** All of Drover's images as archives in the cache; builds only those whose inputs have changed. */
-export const ensureImages = async (
-  lab: Lab,
-  progress: Progress,
-  only: readonly ImageTarget[] = targets,
-): Promise<BuiltImage[]> => {
+export const ensureImages = async (lab: Lab, progress: Progress, set: ImageSet): Promise<BuiltImage[]> => {
   const base = await hashOf(lab.checkout, ["manifests/Containerfile", ".dockerignore"], [SUITE]);
   const directory = join(lab.cache, "images");
   const wanted = await Promise.all(
-    only.map(async (target): Promise<BuiltImage> => {
-      const key = await hashOf(lab.checkout, inputs[target], [base, target]);
+    targets.map(async (target): Promise<BuiltImage> => {
+      const key = await hashOf(lab.checkout, inputsIn(target, set), [
+        base,
+        target,
+        set === "dev" && inputs[target] === code ? "dev" : "",
+      ]);
       return { target, name: imageName(target), key, archive: join(directory, `${target}-${key}.tar`) };
     }),
   );
@@ -161,6 +168,3 @@ export const ensureImages = async (
   }
   return wanted;
 };
-
-/** Whether this machine can build images at all. */
-export const canBuild = (): Promise<boolean> => succeeds("buildah", ["--version"]);

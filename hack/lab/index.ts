@@ -2,10 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { writeWhole } from "./files.ts";
+import { imageDirectory, imageUrl } from "./guest-images.ts";
 import { nodeNamed, thisLab, type Lab } from "./identity.ts";
 import { inNode as runInNode } from "./node/node.ts";
 import { LabError } from "./run.ts";
-import { writeWhole } from "./files.ts";
 
 const recordSchema = z.object({
   binaries: z.string(),
@@ -14,6 +15,8 @@ const recordSchema = z.object({
   /** Files put here are served at `imageUrl`. */
   imageDirectory: z.string(),
   imageUrl: z.string(),
+  /** Whether the pods run the working tree's code. */
+  dev: z.boolean(),
 });
 
 export type RunningLab = Lab & z.infer<typeof recordSchema>;
@@ -21,13 +24,14 @@ export type RunningLab = Lab & z.infer<typeof recordSchema>;
 const recordFile = (lab: Lab): string => join(lab.out, "lab.json");
 
 /** Leaves word of a lab that is up, for `lab()`. */
-export const recordLab = (lab: Lab, binaries: string): Promise<void> => {
+export const recordLab = (lab: Lab, binaries: string, dev: boolean): Promise<void> => {
   const record: z.infer<typeof recordSchema> = {
     binaries,
     kubectl: join(binaries, "kubectl"),
     helm: join(binaries, "helm"),
-    imageDirectory: join(lab.state, "images"),
-    imageUrl: `http://${lab.hub.address}:${lab.imagePort}`,
+    imageDirectory: imageDirectory(lab),
+    imageUrl: imageUrl(lab),
+    dev,
   };
   return writeWhole(recordFile(lab), `${JSON.stringify(record, null, 2)}\n`);
 };

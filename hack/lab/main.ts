@@ -1,12 +1,16 @@
 /** `node hack/lab/main.ts COMMAND`: the lab, from the command line. */
 import { spawn } from "node:child_process";
-import { alone, ensureCluster } from "./cluster.ts";
+import { buildGuest } from "../guest/build.ts";
+import { alone } from "./cluster.ts";
 import { down } from "./down.ts";
+import * as faults from "./faults.ts";
 import { nodeNamed, thisLab, type Lab } from "./identity.ts";
-import { recordLab } from "./index.ts";
+import { ensureImages } from "./images.ts";
 import { inNodeCommand } from "./node/node.ts";
 import { makeProgress, type Progress } from "./progress.ts";
 import { LabError } from "./run.ts";
+import { status } from "./status.ts";
+import { reload, up } from "./up.ts";
 
 interface Command {
   usage: string;
@@ -30,22 +34,52 @@ const attach = async (command: string[]): Promise<void> => {
   });
 };
 
+const isSet = (name: string): boolean => !["", "0"].includes(process.env[name] ?? "");
+
 const commands: Record<string, Command> = {
   up: {
     usage: "up",
-    about: "brings the lab up, or repairs it",
-    run: (lab, _, progress) =>
-      alone(lab, async () => {
-        const { binaries } = await ensureCluster(lab, progress, process.env["IMAGES"] !== "0");
-        await recordLab(lab, binaries);
-        progress.note(`ready: export KUBECONFIG=${lab.kubeconfig}`);
-      }),
+    about: "brings the lab up, or repairs it (DEV=1: pods run the working tree; BARE=1: without Drover)",
+    run: (lab, _, progress) => up(lab, progress, { dev: isSet("DEV"), bare: isSet("BARE") }),
   },
   down: { usage: "down", about: "takes it away, all of it", run: (lab, _, progress) => alone(lab, () => down(lab, progress)) },
+  reload: {
+    usage: "reload",
+    about: "brings changed code into the running Drover",
+    run: (lab, _, progress) => reload(lab, progress),
+  },
+  status: {
+    usage: "status",
+    about: "what runs, and where to look",
+    run: async (lab) => void process.stdout.write(`${(await status(lab)).join("\n")}\n`),
+  },
+  images: {
+    usage: "images",
+    about: "builds what is missing of Drover's images",
+    run: async (lab, _, progress) => {
+      const images = await ensureImages(lab, progress, "all");
+      for (const image of images) progress.note(`${image.name} ${image.archive}`);
+    },
+  },
+  guest: {
+    usage: "guest",
+    about: "builds the guest's image",
+    run: async (lab) => void process.stdout.write(`${JSON.stringify(await buildGuest(lab.cache), null, 2)}\n`),
+  },
   "in-node": {
     usage: "in-node NODE COMMAND...",
     about: "runs a command inside a node",
     run: async (lab, args) => attach(await inNodeCommand(nodeNamed(lab, one(args, "in-node NODE COMMAND...")), args.slice(1))),
+  },
+  "power-cut": {
+    usage: "power-cut NODE",
+    about: "pulls a node's plug",
+    run: (_, args) => faults.powerCut(one(args, "power-cut NODE")),
+  },
+  "power-on": {
+    usage: "power-on NODE",
+    about: "switches it on again",
+    run: (_, args) => faults.powerOn(one(args, "power-on NODE"), { ready: true }),
   },
 };
 

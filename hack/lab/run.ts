@@ -16,7 +16,15 @@ export interface RunOptions {
 }
 
 /** Last lines of what a command printed: enough to see why it failed. */
-const tail = (text: string, lines = 15): string => text.trimEnd().split("\n").slice(-lines).join("\n");
+const tail = (text: string, lines = 20): string => {
+  const all = text.trim().split("\n");
+  // The cause often stands where the trouble began, not where it ended.
+  const cause = all
+    .slice(0, -lines)
+    .filter((line) => /error|cannot|failed|refused/i.test(line))
+    .slice(0, 5);
+  return [...cause, ...all.slice(-lines)].join("\n");
+};
 
 /** Runs a command to its end and gives its standard output. Throws LabError with its own words when it fails or is late. */
 export const run = async (command: string, args: string[], options: RunOptions = {}): Promise<string> => {

@@ -1,9 +1,9 @@
 #!/bin/sh
-# install DEST: copies this image's tree (TREE) to the node as DEST/<version>, whole or not at all, and writes the version to the
+# install.sh TREE DEST: copies this image's tree to the node as DEST/<version>, whole or not at all, and writes the version to the
 # file DEST/current. What is there already is left alone: processes run from it. Runs under a static busybox.
 set -eu
-tree=$TREE
-dest=${1:-$DEST}
+tree=$1
+dest=$2
 version=$(cat "$tree/VERSION")
 mkdir -p "$dest"
 # Left by an installer that was killed half way; there is one installer per node and tree.
