@@ -1,0 +1,51 @@
+/** One leader's term: everything that acts, made anew each time, so that nothing of an earlier term can act in a later one. */
+import { EventRecorder, type Clock, type KubeClient, type Logger, type ObjectKey } from "../kube/index.ts";
+import { makeContext, type Caches, type OperatorContext } from "./context.ts";
+import type { ClaimSettings } from "./instance/claim.ts";
+import { Pace } from "./instance/pace.ts";
+import type { NetworkSide } from "./instance/scope.ts";
+import { instanceController } from "./instance/watches.ts";
+import { poolController } from "./pool/watches.ts";
+
+/** The network's side of a term. */
+export interface NetworkTerm extends NetworkSide {
+  /** Resolves when stopped and drained. */
+  start(signal: AbortSignal): Promise<void>;
+  /** Tells instances that should be looked at again. */
+  onInstance(fn: (key: ObjectKey) => void): () => void;
+}
+
+export interface TermParts {
+  /** Refuses to write once the term is over. */
+  client: KubeClient;
+  caches: Caches;
+  log: Logger;
+  clock: Clock;
+  /** Who this process is, in events. */
+  identity: string;
+  settings: ClaimSettings;
+  network: (ctx: OperatorContext) => NetworkTerm;
+}
+
+/** For the last events of a term to be written, ms. */
+const FLUSH_MS = 2000;
+
+/** Runs all controllers until the signal aborts; resolves when none of them works any more. The caches are the caller's, and filled. */
+export async function runTerm(
+  { client, caches, log, clock, identity, settings, network }: TermParts,
+  signal: AbortSignal,
+): Promise<void> {
+  const events = new EventRecorder(client, { controller: "drover.dev/operator", instance: identity, clock, logger: log });
+  const operator = makeContext({ ...caches, client, log, clock, events, settings });
+  const net = network(operator);
+  const instances = instanceController({ ...operator, network: net, pace: new Pace(clock) });
+  const pools = poolController(operator);
+  const unwatch = net.onInstance((key) => instances.enqueue(key));
+  try {
+    await Promise.all([instances.start(signal), pools.start(signal), net.start(signal)]);
+  } finally {
+    unwatch();
+    operator.heartbeats.stop();
+    await events.flush(FLUSH_MS);
+  }
+}
