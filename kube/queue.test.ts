@@ -26,7 +26,7 @@ const setUp = (options: Partial<QueueOptions> = {}) => {
           },
           reject: (error) => {
             open.delete(key);
-            reject(error as Error);
+            reject(error);
           },
         });
         most = Math.max(most, open.size);

@@ -53,7 +53,9 @@ describe.each<[unknown, unknown, boolean]>([
   [undefined, undefined, true],
   [undefined, {}, false],
   [{ a: 1, b: 2 }, { b: 2, a: 1 }, true],
-])("sameStatus(%j, %j)", (a, b, same) => it(`is ${same}`, () => expect(sameStatus(a, b)).toBe(same)));
+])("sameStatus(%j, %j)", (a, b, same) => {
+  it(`is ${same}`, () => expect(sameStatus(a, b)).toBe(same));
+});
 
 describe("keys", () => {
   it.each([[{ namespace: "ns", name: "a" }, "ns/a"] as const, [{ name: "a" }, "a"] as const])("%j <-> %s", (key, text) => {

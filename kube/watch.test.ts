@@ -24,9 +24,9 @@ describe.each<[string, (string | Buffer)[], string[]]>([
   ],
   ["an unfinished end", ["a\nb"], ["a"]],
   ["empty lines", ["\n\na\n"], ["a"]],
-])("lines: %s", (_, parts, lines) =>
-  it("come whole", async () => expect(await collect(splitLines(chunks(...parts)))).toEqual(lines)),
-);
+])("lines: %s", (_, parts, lines) => {
+  it("come whole", async () => expect(await collect(splitLines(chunks(...parts)))).toEqual(lines));
+});
 
 describe("events", () => {
   const pod = { kind: "Pod", metadata: { name: "a", resourceVersion: "7" } };
