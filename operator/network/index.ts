@@ -125,8 +125,8 @@ export const setupNetworks = (ctx: NetworkContext, settings: NetworkSettings = n
 
 /** Networks whose instances changed: those joined or left, none for a mere change of an instance's state. */
 const changedNetworks = ({ old, now }: Change<Instance>): ObjectKey[] => {
-  const [before, after] = [new Set(old ? networkKeys(old) : []), new Set(now ? networkKeys(now) : [])];
-  return [...before.symmetricDifference(after)].map(parseKey);
+  const [before, after] = [old ? networkKeys(old) : [], now ? networkKeys(now) : []];
+  return [...before.filter((key) => !after.includes(key)), ...after.filter((key) => !before.includes(key))].map(parseKey);
 };
 
 const readTls = async ({ tlsDirectory = "", serverName }: NorthboundSettings): Promise<TlsFiles> => {
