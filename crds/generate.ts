@@ -1,12 +1,13 @@
 /**
- * Writes the CustomResourceDefinitions that the zod schemas describe: crds/generated/*.yaml, and the same as templates of the
- * Helm chart. With --check writes nothing and fails when a file is out of date.
+ * Writes what is generated: from the zod schemas the CustomResourceDefinitions (crds/generated/*.yaml, and the same as templates
+ * of the Helm chart), from the chart's values the page docs/values.md. With --check writes nothing and fails when a file is out of date.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 import { crd } from "./crd.ts";
 import { hostKind } from "./host.ts";
+import { valuesDoc } from "../manifests/values-doc.ts";
 import { instanceKind } from "./instance.ts";
 import { networkKind } from "./network.ts";
 import { poolKind } from "./pool.ts";
@@ -26,10 +27,13 @@ const templateOf = (kind: KindDefinition): string => {
   return text.replaceAll("{{", '{{ "{{" }}');
 };
 
-const files = kinds.flatMap((kind) => [
-  { path: `crds/generated/${kind.plural}.yaml`, text: header + yamlOf(crd(kind)) },
-  { path: `manifests/chart/templates/crds/${kind.plural}.yaml`, text: header + templateOf(kind) },
-]);
+const files = [
+  { path: "docs/values.md", text: valuesDoc(await readFile(`${root}manifests/chart/values.yaml`, "utf8")) },
+  ...kinds.flatMap((kind) => [
+    { path: `crds/generated/${kind.plural}.yaml`, text: header + yamlOf(crd(kind)) },
+    { path: `manifests/chart/templates/crds/${kind.plural}.yaml`, text: header + templateOf(kind) },
+  ]),
+];
 
 const stale: string[] = [];
 for (const { path, text } of files) {

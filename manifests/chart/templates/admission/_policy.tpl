@@ -20,7 +20,7 @@ matchConditions:
 variables:
   - name: node
     expression: >-
-      'authentication.kubernetes.io/node-name' in request.userInfo.extra
+      has(request.userInfo.extra) && 'authentication.kubernetes.io/node-name' in request.userInfo.extra
       && request.userInfo.extra['authentication.kubernetes.io/node-name'].size() == 1
       ? request.userInfo.extra['authentication.kubernetes.io/node-name'][0] : ''
 {{- end }}

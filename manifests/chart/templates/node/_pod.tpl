@@ -19,7 +19,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 - {name: NODE_IP, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}
 - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
-- {name: DROVER_LOG_LEVEL, value: {{ .Values.logLevel }}}
+- {name: LOG_LEVEL, value: {{ .Values.logLevel }}}
 - {name: DROVER_OVS_DATAPATH, value: {{ .Values.ovs.datapath }}}
 {{- end }}
 
