@@ -1,0 +1,40 @@
+# Everything a newcomer types. Each target prepares the machine first (packages, Node.js, npm packages): see hack/bootstrap.sh.
+#   make lab          a three-node Kubernetes with Drover in it (DEV=1: pods run this working tree; BARE=1: without Drover)
+#   make lab-down     takes it away, all of it
+#   make demo         the whole story, told line by line (KEEP=1 leaves the lab up)
+#   make test         everything that must pass; make check is its quick part
+#   make bench        figures
+NODE := hack/bootstrap.sh node
+
+.PHONY: lab lab-down lab-status reload images guest check test demo bench
+.NOTPARALLEL:
+
+lab:
+	@$(NODE) hack/lab/main.ts up
+
+lab-down:
+	@$(NODE) hack/lab/main.ts down
+
+lab-status:
+	@$(NODE) hack/lab/main.ts status
+
+reload:
+	@$(NODE) hack/lab/main.ts reload
+
+images:
+	@$(NODE) hack/lab/main.ts images
+
+guest:
+	@$(NODE) hack/lab/main.ts guest
+
+check:
+	@$(NODE) hack/check.ts
+
+test:
+	@$(NODE) hack/test.ts
+
+demo:
+	@$(NODE) hack/demo.ts
+
+bench:
+	@$(NODE) hack/bench.ts
