@@ -105,10 +105,10 @@ const story = async (): Promise<Figures> => {
     tell("Every agent is killed, then both operators, while a client talks to web every 10 ms");
     const process = await processOf(await instance("default", "web"));
     const echo = await probe.echo(web);
-    await crash("node-agent", "daemonset/node-agent");
+    await crash("node-agent", "daemonset/drover-agent");
     const { silenceMs, sent, received } = await echo.stop();
     show(`longest silence ${silenceMs} ms; ${sent - received} of ${sent} packets lost`);
-    await crash("operator", "deployment/operator");
+    await crash("operator", "deployment/drover-operator");
 
     tell("Drover is upgraded under them");
     const up = lab();

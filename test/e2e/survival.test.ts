@@ -79,14 +79,14 @@ describe("the guest is not touched", () => {
   });
 
   test("when every agent is killed by SIGKILL", async () => {
-    const { silenceMs } = await whileEchoing(probe, address, () => replacePods("node-agent", "daemonset/node-agent"));
+    const { silenceMs } = await whileEchoing(probe, address, () => replacePods("node-agent", "daemonset/drover-agent"));
     await expectUntouched(before);
     expect(silenceMs).toBeLessThan(5000);
     await waitFor("inst/vm", "condition=Ready", 60, NAMESPACE);
   });
 
   test("when both operators are killed", async () => {
-    await replacePods("operator", "deployment/operator");
+    await replacePods("operator", "deployment/drover-operator");
     await expectUntouched(before);
     await kubectl(["-n", NAMESPACE, "annotate", "inst/vm", `test=${Date.now()}`, "--overwrite"]);
     await waitFor("inst/vm", "condition=Ready", 60, NAMESPACE);
@@ -95,7 +95,7 @@ describe("the guest is not touched", () => {
   test("when OVN's databases, its controllers and the switch's launchers are killed", async () => {
     await replacePods("ovn-central", "statefulset/ovn-central");
     await replacePods("ovn-controller", "daemonset/ovn-controller");
-    await replacePods("ovs", "daemonset/ovs");
+    await replacePods("ovs", "daemonset/drover-ovs");
     await expectUntouched(before);
   });
 
