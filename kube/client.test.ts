@@ -81,8 +81,11 @@ describe("requests", () => {
       { apiVersion: "v1", kind: "DeleteOptions", preconditions: { uid: "u" }, gracePeriodSeconds: 0 },
     ]));
   it("another object of that name is not deleted, and that is no error", async () => {
-    api.answer = () => status(409, "Conflict", "Precondition failed: UID in precondition: x, UID in object meta: y");
+    let there = "y";
+    api.answer = (method) => (method === "DELETE" ? status(409, "Conflict", "it cannot be") : { body: pod("a", there, "2") });
     expect(await client.delete(resources.pods, key, { uid: "x" })).toBe(false);
+    there = "x";
+    await expect(client.delete(resources.pods, key, { uid: "x" })).rejects.toMatchObject({ isConflict: true });
   });
   it("a guard refuses writes, not reads", async () => {
     const guarded = client.with({

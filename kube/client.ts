@@ -230,8 +230,11 @@ export class KubeClient {
     if (answer.status === 404) return false;
     if (answer.status < 300) return true;
     const error = refusal(answer, `delete ${nameOf(type, key)}`);
-    // The server's words for "another object of that name"; any other conflict is one.
-    if (error.isConflict && uid !== undefined && error.message.includes("UID in precondition")) return false;
+    if (error.isConflict && uid !== undefined) {
+      // Told by the object that is there, not by the server's words, which differ from version to version.
+      const now = await this.get(type, key);
+      if (now?.metadata.uid !== uid) return false;
+    }
     throw error;
   }
 
