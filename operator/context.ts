@@ -117,10 +117,24 @@ export function makeContext(
   };
 }
 
-/** Starts all caches; resolves when each has been filled once. They end with the signal. */
+const cacheList = (caches: Caches) => {
+  const { instances: vms, networks: nets, pools, hosts: machines, nodes, claims, budgets, leases } = caches;
+  return [vms, nets, pools, machines, nodes, claims, budgets, leases];
+};
+
+/** Starts all caches; resolves when each has been filled once, or the signal aborted. They end with the signal. */
 export async function startCaches(caches: Caches, signal: AbortSignal): Promise<void> {
-  const { instances: a, networks: b, pools, hosts: c, nodes, claims, budgets, leases } = caches;
-  const all = [a, b, pools, c, nodes, claims, budgets, leases];
+  const all = cacheList(caches);
+  const aborted = new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
   for (const one of all) one.start(signal);
-  await Promise.all(all.map(({ synced }) => synced));
+  await Promise.race([aborted, Promise.all(all.map(({ synced }) => synced))]);
 }
+
+/** Resources whose cache has not been filled yet. */
+export const unsynced = (caches: Caches): string[] =>
+  cacheList(caches)
+    .filter(({ hasSynced }) => !hasSynced)
+    .map(({ type }) => type.plural);

@@ -1,6 +1,6 @@
 /** Whether a node can be asked: its Node's own word, and its agent's heartbeat. */
 import type { Change, Node } from "../kube/index.ts";
-import type { OperatorContext } from "./context.ts";
+import type { Heartbeats } from "./heartbeats.ts";
 import type { NodeSeen } from "./instance/facts.ts";
 
 /** Put on a Node by a person or a fencing controller who made sure that it runs nothing any more. */
@@ -9,8 +9,13 @@ const OUT_OF_SERVICE = "node.kubernetes.io/out-of-service";
 const readyCondition = (node: Node | undefined) => node?.status?.conditions?.find(({ type }) => type === "Ready");
 const isFenced = (node: Node | undefined): boolean => node?.spec.taints?.some(({ key }) => key === OUT_OF_SERVICE) ?? false;
 
+interface NodeSources {
+  nodes: { get(key: { name: string }): Node | undefined; readonly hasSynced: boolean };
+  heartbeats: Pick<Heartbeats, "silence">;
+}
+
 /** What the caches know of a node. Only of a synced cache a missing Node means that it is gone. */
-export function nodeSeen({ nodes, heartbeats }: Pick<OperatorContext, "nodes" | "heartbeats">, name: string): NodeSeen {
+export function nodeSeen({ nodes, heartbeats }: NodeSources, name: string): NodeSeen {
   const node = nodes.get({ name });
   if (node === undefined)
     return nodes.hasSynced ? { state: "Gone" } : silent("NodeUnknown", `nothing is known of node ${name} yet`);

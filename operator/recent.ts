@@ -12,11 +12,14 @@ export interface Cache<T extends KubeObject> {
  */
 export const RECENT_MS = 30_000;
 
-/** Whether `a` is not older than `b`. Resource versions that are no numbers cannot be compared: then the cache wins. */
-function notOlder(a: KubeObject, b: KubeObject): boolean {
+/** Whether `a` is certainly older. Resource versions that are no numbers cannot be compared: then the cache is believed. */
+function isOlder(a: KubeObject, b: KubeObject): boolean {
   const [left, right] = [a.metadata.resourceVersion ?? "", b.metadata.resourceVersion ?? ""];
-  return /^\d+$/.test(left) && /^\d+$/.test(right) && BigInt(left) >= BigInt(right);
+  return /^\d+$/.test(left) && /^\d+$/.test(right) && BigInt(left) < BigInt(right);
 }
+
+const isSame = (a: KubeObject, b: KubeObject): boolean =>
+  a.metadata.uid === b.metadata.uid && a.metadata.resourceVersion === b.metadata.resourceVersion;
 
 /** A cache that never shows less than what this process itself has written. Uses no memory once the cache has caught up. */
 export class Recent<T extends KubeObject> {
@@ -27,14 +30,14 @@ export class Recent<T extends KubeObject> {
   constructor(cache: Cache<T>, clock: Clock) {
     this.#cache = cache;
     this.#clock = clock;
-    cache.onChange(({ key, now }) => this.#seen(keyText(key), now));
+    cache.onChange((change) => this.#seen(change));
   }
 
   /** Keeps what a write returned. */
   put(object: T): void {
     const key = keyOf(object);
     const cached = this.#cache.get(key);
-    if (cached !== undefined && cached.metadata.uid === object.metadata.uid && !notOlder(object, cached)) return;
+    if (cached !== undefined && !isOlder(cached, object) && !isSame(cached, object)) return;
     this.#written.set(keyText(key), { object, at: this.#clock.monotonic() });
   }
 
@@ -52,11 +55,10 @@ export class Recent<T extends KubeObject> {
     return undefined;
   }
 
-  #seen(key: string, now: T | undefined): void {
-    const entry = this.#written.get(key);
+  #seen({ key, old, now }: Change<T>): void {
+    const entry = this.#written.get(keyText(key));
     if (entry === undefined) return;
-    // Another uid is another object: whichever of the two is older has gone.
-    const stale = now !== undefined && !notOlder(now, entry.object);
-    if (!stale) this.#written.delete(key);
+    const newer = now === undefined ? old?.metadata.uid !== entry.object.metadata.uid : isOlder(now, entry.object);
+    if (!newer) this.#written.delete(keyText(key));
   }
 }

@@ -364,12 +364,14 @@ export async function startOperator(
 ): Promise<RunningOperator> {
   const ended = new AbortController();
   let writes = 0;
+  let dead = false;
   let die: () => void = () => undefined;
   const killed = new Promise<void>((resolve) => {
     die = resolve;
   });
   const guard = () => {
-    if (ended.signal.aborted || writes >= (options.killBeforeWrite ?? Number.POSITIVE_INFINITY)) {
+    if (dead || writes >= (options.killBeforeWrite ?? Number.POSITIVE_INFINITY)) {
+      dead = true;
       die();
       throw new Error("this operator is dead");
     }
@@ -394,6 +396,7 @@ export async function startOperator(
   const stop = async () => {
     ended.abort();
     await term;
+    dead = true;
   };
   return { killed, stop };
 }

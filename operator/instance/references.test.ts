@@ -1,0 +1,44 @@
+import { describe, expect, it } from "vitest";
+import { API_VERSION } from "../../crds/names.ts";
+import type { StoragePool } from "../../crds/pool.ts";
+import { poolProblem } from "./references.ts";
+
+const pool = (name: string, deletionTimestamp?: string): StoragePool => ({
+  apiVersion: API_VERSION,
+  kind: "StoragePool",
+  metadata: { name, uid: name, resourceVersion: "1", generation: 1, creationTimestamp: "", deletionTimestamp },
+  spec: { driver: "btrfs", source: { loop: {} } },
+});
+const cache = (...pools: StoragePool[]) => ({
+  get: ({ name }: { name: string }) => pools.find(({ metadata }) => metadata.name === name),
+  list: () => pools,
+});
+
+describe("poolProblem", () => {
+  it.each<[string, ReturnType<typeof cache>, string | undefined]>([
+    ["known", cache(pool("local")), undefined],
+    [
+      "none at all",
+      cache(),
+      "PoolNotFound: spec.rootDisk.pool: there is no StoragePool local; make it (there is none at all yet)",
+    ],
+    [
+      "another",
+      cache(pool("b"), pool("a")),
+      "PoolNotFound: spec.rootDisk.pool: there is no StoragePool local; make it (known are a, b)",
+    ],
+    [
+      "many others",
+      cache(...["a", "b", "c", "d", "e", "f", "g"].map((name) => pool(name))),
+      "PoolNotFound: spec.rootDisk.pool: there is no StoragePool local; make it (known are a, b, c, d, e, and 2 more)",
+    ],
+    [
+      "going",
+      cache(pool("local", "2026-01-01T00:00:00Z")),
+      "PoolDeleting: StoragePool local is being deleted; make it again when it is gone, or use another one",
+    ],
+  ])("%s", (_, pools, expected) => {
+    const problem = poolProblem("local", pools);
+    expect(problem && `${problem.reason}: ${problem.message}`).toBe(expected);
+  });
+});
