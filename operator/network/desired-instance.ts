@@ -1,7 +1,7 @@
 /** An instance's NICs as rows of OVN's northbound database: its ports, and its names on each network. Pure. */
 import type { NicStatus } from "../../crds/instance.ts";
 import { mapOf, type Value } from "../../ovsdb/index.ts";
-import { dhcpRef, switchRef } from "./desired-network.ts";
+import { dhcpRef, quoted, switchRef } from "./desired-network.ts";
 import type { NetworkFacts } from "./network-facts.ts";
 import { reverseName } from "./reverse-name.ts";
 import { type DesiredRow, instanceOwner } from "./rows.ts";
@@ -34,7 +34,7 @@ const portRow = (plan: InstancePlan, nic: NicStatus, network: NetworkFacts): Des
     addresses: [portAddresses(nic)],
     port_security: [portSecurity(nic, network)],
     // As a whole: what a migration that failed left behind (a second chassis, an activation strategy) goes.
-    options: mapOf({ "requested-chassis": plan.nodeName, hostname: plan.name }),
+    options: mapOf({ "requested-chassis": plan.nodeName, hostname: quoted(plan.name) }),
     dhcpv4_options: [],
     dhcpv6_options: [],
   },

@@ -12,8 +12,8 @@ const LEASE_SECONDS = "3600";
 const RA_MAX_INTERVAL = "60";
 const RA_MIN_INTERVAL = "20";
 
-/** OVN takes these options as strings of its own language. */
-const quoted = (text: string): string => `"${text}"`;
+/** OVN puts these options into its flows as they stand there: a string without its quotes is a flow that no node takes. */
+export const quoted = (text: string): string => `"${text}"`;
 
 const namePrefix = (facts: NetworkFacts): string => `${facts.key.replace("/", ".")}.${facts.uid.slice(0, 8)}`;
 
@@ -76,9 +76,9 @@ export const networkRows = (facts: NetworkFacts, settings: PlanSettings): Desire
   const owner = networkOwner(facts.uid);
   const prefix = namePrefix(facts);
   const networks = [facts.ipv4, facts.ipv6].flatMap((one) => (one ? [`${one.gateway}/${one.subnet.prefix}`] : []));
-  const routerPort = `${prefix}.router`;
+  const routerPort = `${prefix}.router-port`;
   return [
-    { owner, role: "router", table: "Logical_Router", columns: { name: prefix, options: mapOf({}) } },
+    { owner, role: "router", table: "Logical_Router", columns: { name: `${prefix}.router`, options: mapOf({}) } },
     {
       owner,
       role: "router-port",
@@ -98,7 +98,7 @@ export const networkRows = (facts: NetworkFacts, settings: PlanSettings): Desire
       role: "switch-port",
       table: "Logical_Switch_Port",
       columns: {
-        name: `${prefix}.switch`,
+        name: `${prefix}.switch-port`,
         type: "router",
         addresses: ["router"],
         port_security: [],

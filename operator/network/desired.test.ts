@@ -30,7 +30,7 @@ describe("a network's rows", () => {
   });
   it("the router has the gateways, and advertises itself", () => {
     expect(row("router-port")?.columns).toEqual({
-      name: "team-a.blue.blue000-.router",
+      name: "team-a.blue.blue000-.router-port",
       mac,
       networks: ["10.10.0.1/24", "fd42:10::1/64"],
       ipv6_ra_configs: mapOf({
@@ -47,7 +47,7 @@ describe("a network's rows", () => {
     expect(row("switch-port")?.columns).toMatchObject({
       type: "router",
       addresses: ["router"],
-      options: mapOf({ "router-port": "team-a.blue.blue000-.router" }),
+      options: mapOf({ "router-port": "team-a.blue.blue000-.router-port" }),
     });
   });
   it("DHCP says what a guest needs", () => {
@@ -101,7 +101,7 @@ describe("an instance's rows", () => {
         name: "team-a.web.eth0.u",
         addresses: ["52:54:00:00:00:05 10.10.0.5 fd42:10::5"],
         port_security: ["52:54:00:00:00:05 10.10.0.5/24 fd42:10::5"],
-        options: mapOf({ "requested-chassis": "n1", hostname: "web" }),
+        options: mapOf({ "requested-chassis": "n1", hostname: '"web"' }),
       },
       refs: { dhcpv4_options: { role: "dhcp4" }, dhcpv6_options: { role: "dhcp6" } },
     });

@@ -1,0 +1,92 @@
+/** A real OVN central in a directory of its own: both databases and ovn-northd. No chassis: nothing of the machine's network is touched. */
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { execa, type ResultPromise } from "execa";
+import { fileAppears, makeDirectory, needPrograms, OvsdbServer } from "./ovsdb-server.ts";
+
+const NB_SCHEMA = "/usr/share/ovn/ovn-nb.ovsschema";
+const SB_SCHEMA = "/usr/share/ovn/ovn-sb.ovsschema";
+
+export class OvnCentral {
+  readonly directory: string;
+  readonly nb: OvsdbServer;
+  readonly #sb: OvsdbServer;
+  #northd: ResultPromise | undefined;
+
+  private constructor(directory: string) {
+    this.directory = directory;
+    this.nb = new OvsdbServer(directory, "nb");
+    this.#sb = new OvsdbServer(directory, "sb");
+  }
+
+  static async start(): Promise<OvnCentral> {
+    await needPrograms("ovsdb-server", "ovsdb-tool", "ovn-northd", "ovn-nbctl", "ovn-sbctl", "ovn-trace");
+    const ovn = new OvnCentral(await makeDirectory());
+    await ovn.nb.create(NB_SCHEMA);
+    await ovn.#sb.create(SB_SCHEMA);
+    await Promise.all([ovn.nb.start(), ovn.#sb.start()]);
+    await ovn.nbctl("init");
+    await ovn.sbctl("init");
+    await ovn.#startNorthd();
+    return ovn;
+  }
+
+  async #startNorthd(): Promise<void> {
+    const control = join(this.directory, "northd.ctl");
+    const there = fileAppears(control);
+    const args = [
+      `--ovnnb-db=unix:${this.nb.socket}`,
+      `--ovnsb-db=unix:${this.#sb.socket}`,
+      `--unixctl=${control}`,
+      "-vconsole:off",
+    ];
+    const log = [`--log-file=${join(this.directory, "northd.log")}`, `--pidfile=${join(this.directory, "northd.pid")}`];
+    this.#northd = execa("ovn-northd", [...args, ...log], { reject: false });
+    await there;
+  }
+
+  /** Ends everything and removes the directory. */
+  async stop(): Promise<void> {
+    this.#northd?.kill();
+    await this.#northd;
+    await Promise.all([this.nb.stop(), this.#sb.stop()]);
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
+  /** Replaces the northbound database by an empty one, as after the loss of a disk. */
+  async loseNorthbound(): Promise<void> {
+    await this.nb.stop("SIGKILL");
+    await this.nb.create(NB_SCHEMA);
+    await this.nb.start();
+    await this.nbctl("init");
+  }
+
+  async nbctl(...args: string[]): Promise<string> {
+    return (await execa("ovn-nbctl", [`--db=unix:${this.nb.socket}`, "--timeout=20", ...args], { timeout: 30_000 })).stdout;
+  }
+
+  async sbctl(...args: string[]): Promise<string> {
+    return (await execa("ovn-sbctl", [`--db=unix:${this.#sb.socket}`, "--timeout=20", ...args], { timeout: 30_000 })).stdout;
+  }
+
+  /** Resolves when northd has turned all of the northbound into logical flows. */
+  async synced(): Promise<void> {
+    await this.nbctl("--wait=sb", "sync");
+  }
+
+  /** What becomes of a packet, as ovn-trace tells it. */
+  async trace(datapath: string, microflow: string): Promise<string> {
+    await this.synced();
+    const { stdout } = await execa("ovn-trace", [`--db=unix:${this.#sb.socket}`, "--minimal", datapath, microflow], {
+      timeout: 30_000,
+    });
+    return stdout;
+  }
+
+  /** The same with every step. */
+  async traceFully(datapath: string, microflow: string): Promise<string> {
+    await this.synced();
+    const { stdout } = await execa("ovn-trace", [`--db=unix:${this.#sb.socket}`, datapath, microflow], { timeout: 30_000 });
+    return stdout;
+  }
+}
