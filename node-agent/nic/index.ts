@@ -82,12 +82,16 @@ export class Nics {
   }
 
   /**
-   * Removes taps and ports of instances that are not there any more. `known`: every instance of this node, complete.
-   * Gives what was removed.
+   * Removes taps and ports of instances that are not there any more. `known` gives every instance of this node, complete; it is
+   * asked after the node, so that a NIC made meanwhile is not taken for nobody's. Gives what was removed.
    */
-  async sweep(known: { taps: ReadonlySet<string>; instances: ReadonlySet<string> }, signal?: AbortSignal): Promise<string[]> {
+  async sweep(
+    known: () => { taps: ReadonlySet<string>; instances: ReadonlySet<string> },
+    signal?: AbortSignal,
+  ): Promise<string[]> {
     this.#local.root();
-    const found = orphans({ links: await this.#links.list(), ports: this.#local.ports() }, known);
+    const links = await this.#links.list();
+    const found = orphans({ links, ports: this.#local.ports() }, known());
     const names = [...new Set([...found.ports, ...found.taps])];
     for (const name of names) {
       this.#log.warn({ tap: name }, "removing a NIC that no instance of this node has");

@@ -149,7 +149,7 @@ describe.skipIf(unable !== undefined)(`NICs ${unable ?? ""}`, () => {
     await nics.ensure({ instanceUid: orphan, nic: nic({ port: "default.gone.eth0.x" }) }, USER);
     await node.links.addTap("d00000000000001", USER);
     await ipHere(node.before)(["tuntap", "add", "dev", "theirs0", "mode", "tap"]);
-    const removed = await nics.sweep({ taps: new Set([tap]), instances: new Set([uid]) });
+    const removed = await nics.sweep(() => ({ taps: new Set([tap]), instances: new Set([uid]) }));
     expect(removed.sort()).toEqual([tapName(orphan, "eth0"), "d00000000000001"].sort());
     expect(await node.links.get(tap)).toBeDefined();
     expect(await node.links.get("theirs0")).toBeDefined();
