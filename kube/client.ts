@@ -137,6 +137,21 @@ export class KubeClient {
     return list.metadata.continue ? { ...page, next: list.metadata.continue } : page;
   }
 
+  /** The resources that the server has in a group and version; none when it does not know them. */
+  async discover(group: string, version: string): Promise<ResourceType[]> {
+    const path = group === "" ? `/api/${version}` : `/apis/${group}/${version}`;
+    const answer = await this.#ask({ method: "GET", path });
+    if (answer.status === 404) return [];
+    const { resources = [] } = bodyOf<{ resources?: { name: string; kind: string; namespaced: boolean }[] }>(
+      answer,
+      `discover ${path}`,
+    );
+    // Names with a slash are subresources.
+    return resources
+      .filter(({ name }) => !name.includes("/"))
+      .map(({ name, kind, namespaced }) => ({ group, version, plural: name, kind, namespaced }));
+  }
+
   /** Makes the object. Not to be repeated blindly: the second time the server answers 409 AlreadyExists (`isConflict`). */
   async create<T extends KubeObject>(type: ResourceType<T>, object: Draft<T>, options: { manager?: string } = {}): Promise<T> {
     const { namespace, name } = object.metadata;
