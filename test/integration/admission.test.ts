@@ -145,6 +145,9 @@ describe("an agent", () => {
   });
 });
 
+const memory = { memory: "64Mi" };
+const RESIZE = '{"spec":{"containers":[{"name":"a","resources":{"requests":{"memory":"8Mi"},"limits":{"memory":"8Mi"}}}]}}';
+
 describe("a claim", () => {
   const pod = (name: string, labels: Json, more: Json = {}) =>
     mergePatch(
@@ -152,7 +155,7 @@ describe("a claim", () => {
         apiVersion: "v1",
         kind: "Pod",
         metadata: { name, labels },
-        spec: { nodeName: "n1", containers: [{ name: "a", image: "none" }] },
+        spec: { nodeName: "n1", containers: [{ name: "a", image: "none", resources: { requests: memory, limits: memory } }] },
       },
       { spec: more },
     );
@@ -193,6 +196,15 @@ describe("a claim", () => {
     }
     expect(await kubectl.refusal(["label", "pod", "other", "drover.dev/claim=shop"])).toContain("only Drover's operator");
     expect(await kubectl.accepted(["label", "pod", "drover-shop-12345", "team=shop"])).toContain("labeled");
+  });
+
+  it.each([
+    ["a deadline", ["patch", "pod", "drover-shop-12345", "-p", '{"spec":{"activeDeadlineSeconds":1}}']],
+    ["another image", ["set", "image", "pod/drover-shop-12345", "a=other"]],
+    ["less memory", ["patch", "pod", "drover-shop-12345", "--subresource=resize", "-p", RESIZE]],
+    ["a container more", ["debug", "drover-shop-12345", "--image=none"]],
+  ])("gets from nobody %s", async (_, args) => {
+    expect(await kubectl.refusal(args)).toContain("is the place of instance shop on its node; only Drover changes it");
   });
 
   it.each([
