@@ -12,7 +12,8 @@ import type { MachinePlan, Observed } from "../../node-agent/instance/driver.ts"
 import { QemuDriver } from "../../node-agent/instance/qemu/driver.ts";
 import { enterArguments } from "../../node-agent/instance/qemu/launcher.ts";
 import { isAlive, processNow } from "../../node-agent/ovs/process.ts";
-import { cannotRunGuests, makeMachine, type GuestKind, type Machine } from "./qemu/machine.ts";
+import { BOOT_SECTOR, probe } from "../../node-agent/instance/qemu/probe.ts";
+import { assemble, cannotRunGuests, makeMachine, RUNTIME, type GuestKind, type Machine } from "./qemu/machine.ts";
 
 const reason = await cannotRunGuests();
 const signal = AbortSignal.timeout(600_000);
@@ -160,7 +161,7 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     const { wanted } = await start("IDLE");
     const place = { paths: machine.paths, cgroupRoot: "/sys/fs/cgroup", cgroup: `${machine.cgroups.parent}/kubepods/burstable/pod${wanted.claimUid}` };
     const args = enterArguments(wanted, place).slice(2); // without --ready
-    const second = await execa(join(machine.paths.runtime("test"), "enter"), args, { reject: false });
+    const second = await execa(join(machine.paths.runtime(RUNTIME), "enter"), args, { reject: false });
     expect(second.exitCode).toBe(70);
     expect(second.stderr).toContain("the instance has a running QEMU already");
     expect((await machine.processes()).length).toBe(1);
@@ -306,6 +307,20 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     await expect.poll(() => stat(join(vm, "console.log.1")).then(({ size }) => size, () => 0), WAIT).toBe(1024 * 1024);
     expect((await stat(join(vm, "console.log"))).size).toBeLessThan(64 * 1024 * 1024);
     expect((await driver.consoleTail(instanceUid, 500)).length).toBe(500);
+  });
+
+  test("the probe runs a guest: here by emulation, and it says why", async () => {
+    const facts = await probe({ paths: machine.paths, runtimeVersion: RUNTIME });
+    expect(facts.machineTypes[0]).toMatch(/^pc-q35-\d+\.\d+$/);
+    expect(facts.qemuVersion).toMatch(/^\d+\.\d+\.\d+$/);
+    expect(facts.accelerator === "TCG").toBe(facts.acceleratorMessage !== undefined);
+    expect(facts.cpuModel).toMatch(facts.accelerator === "TCG" ? /^Westmere-v1$/ : /-v\d$/);
+    expect((await readdir(machine.paths.root)).filter((name) => name.startsWith("probe-"))).toEqual([]);
+    await expect(probe({ paths: machine.paths, runtimeVersion: "none" })).rejects.toMatchObject({ reason: "NoAccelerator" });
+  });
+
+  test("the probe's guest is what its source says", async () => {
+    expect(BOOT_SECTOR.equals(await readFile(await assemble("probe.S")))).toBe(true);
   });
 
   test("instances get users of their own, the smallest free ones", async () => {

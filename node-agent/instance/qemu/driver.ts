@@ -41,14 +41,16 @@ const TELLING = new Set([
   "MEMORY_FAILURE",
 ]);
 
-/** A monitor that closes while its QEMU lives on is tried again after this, in ms: no event would tell. */
+/** A monitor that does not answer while its QEMU lives is tried again after this, in ms: no event would tell. */
 const REATTACH_MS = 1_000;
 
 export class QemuDriver implements InstanceDriver {
   readonly #context: QemuContext;
   readonly #locks = new Locks();
   readonly #listeners = new Map<string, Set<() => void>>();
-  readonly #timers = new Set<TimerHandle>();
+  /** Instances that are being looked at, and whether something has happened since. */
+  readonly #looking = new Map<string, { again: boolean }>();
+  readonly #timers = new Map<string, TimerHandle>();
   #boot: Promise<string> | undefined;
   #closed = false;
 
@@ -66,7 +68,7 @@ export class QemuDriver implements InstanceDriver {
         paths,
         clock,
         onEvent: (uid, event) => {
-          if (TELLING.has(event.name)) this.#background(uid, this.#look(uid));
+          if (TELLING.has(event.name)) this.#look(uid);
         },
         onClosed: (uid) => this.#background(uid, this.#monitorClosed(uid)),
         onError: (uid, error) => this.#warn(uid, error),
@@ -159,8 +161,7 @@ export class QemuDriver implements InstanceDriver {
     const listener = (): void => onChange(); // an identity of its own: the same function may watch twice
     listeners.add(listener);
     this.#listeners.set(instanceUid, listeners);
-    // observing connects to the monitor, if there is one: from then on its events arrive
-    this.#background(instanceUid, this.observe(instanceUid));
+    this.#background(instanceUid, this.#attach(instanceUid));
     return () => {
       listeners.delete(listener);
       if (listeners.size === 0 && this.#listeners.get(instanceUid) === listeners) this.#listeners.delete(instanceUid);
@@ -171,7 +172,7 @@ export class QemuDriver implements InstanceDriver {
   async close(): Promise<void> {
     this.#closed = true;
     this.#listeners.clear();
-    for (const timer of this.#timers) this.#context.clock.clearTimeout(timer);
+    for (const timer of this.#timers.values()) this.#context.clock.clearTimeout(timer);
     await this.#context.monitors.close();
   }
 
@@ -185,12 +186,27 @@ export class QemuDriver implements InstanceDriver {
     return { pid: seen.pid };
   }
 
-  /** Sees what an event is about, acts on it (a guest that has ended leaves a QEMU to end), and tells. */
-  async #look(instanceUid: string): Promise<void> {
+  /**
+   * Sees what an event is about, acts on it (a guest that has ended leaves a QEMU to end), and tells. One at a time for each
+   * instance: a guest that resets itself in a loop makes a thousand events, not a thousand questions.
+   */
+  #look(instanceUid: string): void {
+    const looking = this.#looking.get(instanceUid);
+    if (looking) looking.again = true;
+    else this.#background(instanceUid, this.#lookUntilCalm(instanceUid));
+  }
+
+  async #lookUntilCalm(instanceUid: string): Promise<void> {
+    const looking = { again: true };
+    this.#looking.set(instanceUid, looking);
     try {
-      await this.observe(instanceUid);
+      while (looking.again && !this.#closed) {
+        looking.again = false;
+        await this.#attach(instanceUid);
+        this.#notify(instanceUid);
+      }
     } finally {
-      this.#notify(instanceUid);
+      this.#looking.delete(instanceUid);
     }
   }
 
@@ -199,16 +215,29 @@ export class QemuDriver implements InstanceDriver {
     const run = (await notes.read(instanceUid))?.run;
     const process = run && (await findProcess(run, cgroups));
     const gone = !process || (await goneWithin(process, DEADLINE.closeToEnd, clock));
-    if (!gone && !this.#closed && this.#listeners.has(instanceUid)) this.#lookLater(instanceUid);
-    await this.#look(instanceUid);
+    if (!gone) this.#context.log.debug({ instanceUid }, "QEMU has closed its monitor and lives on");
+    this.#look(instanceUid);
+  }
+
+  /** Observes, which connects to the monitor of a guest that runs: from then on its events arrive. If it cannot, tries again. */
+  async #attach(instanceUid: string): Promise<void> {
+    try {
+      const seen = await this.observe(instanceUid);
+      const silent = seen.pid !== undefined && (seen.state === "starting" || seen.runState === "not-answering");
+      if (silent) this.#lookLater(instanceUid);
+    } catch (error) {
+      this.#lookLater(instanceUid);
+      throw error;
+    }
   }
 
   #lookLater(instanceUid: string): void {
-    const timer = this.#context.clock.setTimeout(() => {
-      this.#timers.delete(timer);
-      this.#background(instanceUid, this.#look(instanceUid));
-    }, REATTACH_MS);
-    this.#timers.add(timer);
+    if (this.#closed || this.#timers.has(instanceUid) || !this.#listeners.has(instanceUid)) return;
+    const look = (): void => {
+      this.#timers.delete(instanceUid);
+      this.#look(instanceUid);
+    };
+    this.#timers.set(instanceUid, this.#context.clock.setTimeout(look, REATTACH_MS));
   }
 
   /** The instance's changes as promises: `next` resolves at the first one after its call. */

@@ -1,8 +1,7 @@
 /** What a node has that runs guests: a runtime, cgroups as the kubelet makes them, pools; all under names of this test's own. */
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { chown, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
-import { randomUUID } from "node:crypto";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { execa } from "execa";
 import { machineMirror } from "../../../hack/lab/base.ts";
 import type { MachinePlan } from "../../../node-agent/instance/driver.ts";
@@ -143,13 +142,23 @@ export async function makeMachine(): Promise<Machine> {
   };
 }
 
-/** The assembled boot sector, kept by what it is made of. */
-async function bootSector(kind: GuestKind): Promise<string> {
-  const source = await readFile(GUEST);
-  const file = join(CACHE, `guest-${createHash("sha256").update(source).update(kind).digest("hex").slice(0, 12)}.bin`);
+/** A boot sector that does what its kind says. */
+const bootSector = (kind: GuestKind): Promise<string> => assembled(GUEST, ["-m32", ...`-D${kind}`.split(" ")], "elf_i386");
+
+/** A boot sector of the agent's own, assembled from its source. */
+export const assemble = (name: string): Promise<string> => assembled(join(dirname(ENTER), name), ["-m64"], "elf_x86_64");
+
+/** The path of the assembled file, kept by what it is made of. */
+async function assembled(source: string, options: string[], emulation: string): Promise<string> {
+  const hash = createHash("sha256")
+    .update(await readFile(source))
+    .update(options.join(" "));
+  const file = join(CACHE, `sector-${hash.digest("hex").slice(0, 12)}.bin`);
   const object = `${file}.${process.pid}.o`;
-  await execa("gcc", ["-m32", "-c", ...`-D${kind}`.split(" "), "-o", object, GUEST]);
-  await execa("ld", ["-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary", "-o", `${object}.bin`, object]);
+  await execa("gcc", [...options, "-c", "-o", object, source], { timeout: 60_000 });
+  await execa("ld", ["-m", emulation, "-Ttext", "0x7c00", "--oformat", "binary", "-o", `${object}.bin`, object], {
+    timeout: 60_000,
+  });
   await rm(object);
   await rename(`${object}.bin`, file);
   return file;
