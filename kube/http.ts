@@ -132,26 +132,20 @@ const describe = (ask: HttpRequest): string => `${ask.method} ${ask.path}`;
 
 const answerOf = (request: ClientRequest, ask: HttpRequest, deadlineMs: number): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
-    const fail = (words: string, cause?: unknown): void => {
-      const stale = request.reusedSocket && (cause as NodeJS.ErrnoException | undefined)?.code === "ECONNRESET";
-      reject(new (stale ? StaleConnection : TransportError)(`${describe(ask)}: ${words}`, { cause }));
-    };
-    const timer = setTimeout(() => {
-      fail(`no answer within ${Math.round(deadlineMs)} ms`);
-      request.destroy();
-    }, deadlineMs);
-    const abort = (): void => {
-      fail("stopped", ask.signal?.reason);
-      request.destroy();
-    };
     const settled = (): void => {
       clearTimeout(timer);
       ask.signal?.removeEventListener("abort", abort);
     };
-    request.on("error", (error) => {
+    const fail = (words: string, cause?: unknown): void => {
       settled();
-      fail(errorText(error), error);
-    });
+      const stale = request.reusedSocket && (cause as NodeJS.ErrnoException | undefined)?.code === "ECONNRESET";
+      reject(new (stale ? StaleConnection : TransportError)(`${describe(ask)}: ${words}`, { cause }));
+      request.destroy();
+    };
+    const abort = (): void => fail("stopped", ask.signal?.reason);
+    const timer = setTimeout(() => fail(`no answer within ${Math.round(deadlineMs)} ms`), deadlineMs);
+    // Also after the end of a request that was given up: destroying it makes one more error, of no interest.
+    request.on("error", (error) => fail(errorText(error), error));
     request.on("response", (response) => {
       settled();
       // A peer that vanished without a word: the kernel asks for it, so that the stream breaks after some minutes at the latest.
@@ -162,7 +156,6 @@ const answerOf = (request: ClientRequest, ask: HttpRequest, deadlineMs: number):
     });
     if (ask.signal?.aborted) {
       abort();
-      settled();
       return;
     }
     ask.signal?.addEventListener("abort", abort, { once: true });

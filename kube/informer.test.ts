@@ -166,7 +166,7 @@ describe("silence", () => {
     await watchNumber(2);
     expect(informer.counters.lists).toBe(1);
     await vi.waitFor(() => expect(informer.counters.lists).toBe(2));
-    expect(informer.counters.silences).toBeGreaterThanOrEqual(2);
+    expect(informer.counters.silences).toBeGreaterThanOrEqual(4);
     expect(informer.lastEventAgeMs()).toBeLessThan(1_000);
   });
 });

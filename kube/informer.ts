@@ -21,7 +21,10 @@ export interface InformerOptions<T extends KubeObject> extends ListOptions {
   indexes?: IndexFunctions<T>;
   /** Makes objects smaller before they are kept; managedFields are dropped in any case. */
   transform?: (object: T) => T;
-  /** A watch that said nothing for so long, not even a bookmark, is taken for dead; ms. Servers send a bookmark every minute. */
+  /**
+   * A watch that said nothing for so long, not even a bookmark, is taken for dead; ms, default 100 s. Servers send a bookmark
+   * about once a minute, but none of a resource that never changed since they started: then this costs one new watch each time.
+   */
   silenceMs?: number;
   backoff?: BackoffOptions;
   clock?: Clock;
@@ -45,6 +48,8 @@ export interface InformerCounters {
   handlerErrors: number;
 }
 
+/** After so many silent watches in a row the list is read anew. */
+const SILENCES = 4;
 /** A watch that was open for so long was a good one, whatever ended it: what follows is a first failure. */
 const LIVED_MS = 10_000;
 
@@ -145,6 +150,7 @@ export class Informer<T extends KubeObject> {
 
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      let askedMs = 0;
       const doing = this.#version === undefined ? "list" : "watch";
       try {
         if (this.#version === undefined) await this.#list(signal);
@@ -153,8 +159,9 @@ export class Informer<T extends KubeObject> {
         if (signal.aborted) return;
         this.#failing = doing;
         this.#noteFailure(error);
+        askedMs = error instanceof ApiError ? (error.retryAfterMs ?? 0) : 0;
       }
-      if (this.#fruitless > 0) await sleep(this.#clock, this.#pause(), signal);
+      if (this.#fruitless > 0) await sleep(this.#clock, Math.max(askedMs, this.#pause()), signal);
     }
   }
 
@@ -247,15 +254,16 @@ export class Informer<T extends KubeObject> {
     }
   }
 
-  /** The first silence is taken for the connection's fault: resume. A second in a row may be the server's: list anew. */
+  /** Silence is taken for the connection's fault: resume. Many in a row may be the server's: list anew. */
   #noteSilence(): void {
     this.counters.silences++;
     this.#silentInARow++;
-    this.#logger.warn(
+    // Not a warning: of a resource that nobody changes it is the ordinary thing.
+    this.#logger.info(
       { resource: this.#label, ageMs: Math.round(this.lastEventAgeMs()) },
-      "the watch fell silent, opening another",
+      "the watch said nothing, opening another",
     );
-    if (this.#silentInARow % 2 === 0) this.#version = undefined;
+    if (this.#silentInARow % SILENCES === 0) this.#version = undefined;
   }
 
   #take(event: WatchEvent<T>): void {
