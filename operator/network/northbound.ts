@@ -2,6 +2,7 @@
 import { DisconnectedError, OvsdbError, type OvsdbClient, type Replica } from "../../ovsdb/index.ts";
 import type { Logger } from "../../kube/index.ts";
 import { diffRows } from "./diff.ts";
+import { northboundConnected, northboundTransactions } from "./metrics.ts";
 import { RowIndex } from "./row-index.ts";
 import { type DesiredRow, monitorSpec, type Owner, type RowRef } from "./rows.ts";
 
@@ -33,6 +34,7 @@ export class Northbound {
     this.#scope = scope;
     this.#log = log;
     this.#replica = client.monitor(monitorSpec(scope));
+    client.onState((connected) => northboundConnected.set(connected ? 1 : 0));
     this.#index = new RowIndex(this.#replica, (owner, name) => {
       // Our own write is looked at again when it is done; only others' changes are news.
       if (!this.#writing.has(owner)) for (const fn of this.#ownerListeners) fn(owner, name);
@@ -105,9 +107,13 @@ export class Northbound {
     this.#writing.add(owner);
     try {
       await this.client.transact(operations, signal ? { signal } : {});
+      northboundTransactions.inc({ result: "done" });
       return true;
     } catch (error) {
-      if (!(error instanceof OvsdbError && error.error === "timed out")) throw error;
+      const refused = error instanceof OvsdbError;
+      const overtaken = refused && error.error === "timed out";
+      northboundTransactions.inc({ result: overtaken ? "overtaken" : refused ? "refused" : "lost" });
+      if (!overtaken) throw error;
       this.#log.info({ owner }, "another writer was faster in OVN's northbound database; planning again");
       return false;
     } finally {

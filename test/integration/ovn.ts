@@ -2,10 +2,12 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { execa, type ResultPromise } from "execa";
-import { fileAppears, makeDirectory, needPrograms, OvsdbServer } from "./ovsdb-server.ts";
+import { fileAppears, freePort, makeCertificates, makeDirectory, needPrograms, OvsdbServer, ownAddress } from "./ovsdb-server.ts";
 
-const NB_SCHEMA = "/usr/share/ovn/ovn-nb.ovsschema";
-const SB_SCHEMA = "/usr/share/ovn/ovn-sb.ovsschema";
+/** With the programs of another OVN first on PATH, this is where its schemas are. */
+const SCHEMAS = process.env["DROVER_TEST_OVN_SCHEMAS"] ?? "/usr/share/ovn";
+const NB_SCHEMA = join(SCHEMAS, "ovn-nb.ovsschema");
+const SB_SCHEMA = join(SCHEMAS, "ovn-sb.ovsschema");
 
 export class OvnCentral {
   readonly directory: string;
@@ -13,15 +15,26 @@ export class OvnCentral {
   readonly #sb: OvsdbServer;
   #northd: ResultPromise | undefined;
 
-  private constructor(directory: string) {
+  /** Where the northbound database also listens, by TLS; client certificates are in `directory` as ca.crt, tls.crt and tls.key. */
+  readonly tls: { readonly host: string; readonly port: number };
+
+  private constructor(directory: string, tls: { host: string; port: number }) {
     this.directory = directory;
-    this.nb = new OvsdbServer(directory, "nb");
+    this.tls = tls;
+    this.nb = new OvsdbServer(directory, "nb", [
+      `--remote=pssl:${tls.port}:${tls.host}`,
+      `--private-key=${join(directory, "ovn-central.key")}`,
+      `--certificate=${join(directory, "ovn-central.crt")}`,
+      `--ca-cert=${join(directory, "ca.crt")}`,
+    ]);
     this.#sb = new OvsdbServer(directory, "sb");
   }
 
   static async start(): Promise<OvnCentral> {
     await needPrograms("ovsdb-server", "ovsdb-tool", "ovn-northd", "ovn-nbctl", "ovn-sbctl", "ovn-trace");
-    const ovn = new OvnCentral(await makeDirectory());
+    const directory = await makeDirectory();
+    await makeCertificates(directory, "ovn-central", "tls");
+    const ovn = new OvnCentral(directory, { host: ownAddress(), port: await freePort() });
     await ovn.nb.create(NB_SCHEMA);
     await ovn.#sb.create(SB_SCHEMA);
     await Promise.all([ovn.nb.start(), ovn.#sb.start()]);

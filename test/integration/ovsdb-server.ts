@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, watch } from "node:fs/promises";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { execa, type ResultPromise } from "execa";
 import type { TlsFiles } from "../../ovsdb/index.ts";
@@ -24,6 +24,16 @@ export const needPrograms = async (...programs: string[]): Promise<void> => {
 
 export const makeDirectory = async (): Promise<string> => mkdtemp(join(tmpdir(), "drover-ovsdb-"));
 
+/** An address of this machine that others could reach: API objects may not name loopback ones. */
+export const ownAddress = (): string => {
+  const all = Object.values(networkInterfaces()).flat();
+  const found = all.find(
+    (one) => one !== undefined && one.family === "IPv4" && !one.internal && !one.address.startsWith("169.254."),
+  );
+  if (!found) throw new Error("this machine has no IPv4 address but loopback; these tests need one");
+  return found.address;
+};
+
 /** A TCP port that was free a moment ago. */
 export const freePort = async (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -43,11 +53,25 @@ export const makeCertificates = async (directory: string, ...names: string[]): P
   const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
   await openssl(directory, "req", "-x509", ...ec, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=ca");
   for (const name of names) {
-    await openssl(directory, "req", ...ec, "-keyout", `${name}.key`, "-out", `${name}.csr`, "-subj", `/CN=${name}`);
+    await openssl(
+      directory,
+      "req",
+      ...ec,
+      "-keyout",
+      `${name}.key`,
+      "-out",
+      `${name}.csr`,
+      "-subj",
+      `/CN=${name}`,
+      "-addext",
+      `subjectAltName=DNS:${name}`,
+    );
     await openssl(
       directory,
       "x509",
       "-req",
+      "-copy_extensions",
+      "copy",
       "-in",
       `${name}.csr`,
       "-CA",
