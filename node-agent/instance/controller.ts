@@ -179,8 +179,9 @@ export class InstanceController {
       return CLEAN_RETRY_MS;
     }
     memory.failures += 1;
-    const wait = backoffMs(memory.failures, { baseMs: RETRY_FIRST_MS, capMs: RETRY_LONGEST_MS, jitter: 0.2 });
-    const { stage, reason, message } = error;
+    const { stage, reason, message, retryAfterMs } = error;
+    const backoff = backoffMs(memory.failures, { baseMs: RETRY_FIRST_MS, capMs: RETRY_LONGEST_MS, jitter: 0.2 });
+    const wait = Math.max(backoff, retryAfterMs);
     log.warn({ instance: name, stage, reason, message, retryMs: Math.round(wait) }, "the guest cannot be started yet");
     const claimUid = situation.claim?.uid ?? "";
     const failure = { stage, reason, message, retryAt: clock.now() + wait, claimUid };

@@ -6,6 +6,7 @@ import type { Clock, Logger } from "../../kube/index.ts";
 import { parseBytes } from "../../operator/quantity.ts";
 import { errorText, UserError } from "../errors.ts";
 import { tapName } from "../../crds/names.ts";
+import { ImageError, type Images } from "../image/index.ts";
 import type { Nics } from "../nic/index.ts";
 import { TAP_QUEUES } from "../nic/index.ts";
 import type { NodePaths } from "../node.ts";
@@ -18,18 +19,10 @@ import type { Failure, Situation, Step } from "./plan.ts";
 import { noteStart } from "./restart.ts";
 import { writeRestartNote } from "./restart-note.ts";
 
-/** What a disk's image is, on the node. */
-export interface NodeImages {
-  ensure(
-    image: { url: string; checksum: string; pool: string },
-    signal: AbortSignal,
-  ): Promise<{ path: string; virtualSizeBytes: number }>;
-}
-
 export interface ExecutorParts {
   driver: InstanceDriver;
   pools: Pick<Pools, "ensureVolume" | "removeVolumes" | "place">;
-  images: NodeImages;
+  images: Pick<Images, "ensure">;
   nics: Pick<Nics, "ensure" | "removeAll">;
   /** Throws UserError while the node's facts are not known. */
   hostFacts: () => Promise<HostFacts>;
@@ -42,11 +35,14 @@ export interface ExecutorParts {
 export class StageError extends Error {
   readonly stage: Failure["stage"];
   readonly reason: string;
+  /** Who refused knows that it is of no use before. */
+  readonly retryAfterMs: number;
 
   constructor(stage: Failure["stage"], cause: unknown) {
     super(errorText(cause), { cause });
     this.stage = stage;
     this.reason = cause instanceof UserError ? cause.reason : UNEXPECTED[stage];
+    this.retryAfterMs = cause instanceof ImageError ? cause.retryAfterMs : 0;
   }
 }
 

@@ -154,7 +154,8 @@ export class Reporter {
       entry.writtenAt = clock.monotonic();
       this.#options.onWritten?.(entry.key, guest);
     } catch (error) {
-      const gone = error instanceof ApiError && (error.isNotFound || error.isConflict);
+      // With our uid in it, a write to another object of that name is refused as a conflict.
+      const gone = error instanceof ApiError && (error.isNotFound || (error.isConflict && /uid/i.test(error.message)));
       if (gone) {
         log.debug({ instance: keyText(entry.key), err: error }, "the instance is gone, or another one has its name");
         this.#entries.delete(entry.uid);
