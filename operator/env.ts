@@ -4,12 +4,9 @@ import type { ClaimSettings } from "./instance/claim.ts";
 
 const given = (name: string) => z.string(`${name} must be set`).min(1, `${name} must not be empty`);
 
-const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
-
 const schema = z.object({
   POD_NAME: given("POD_NAME"),
   POD_NAMESPACE: given("POD_NAMESPACE"),
-  DROVER_LOG_LEVEL: z.enum(LOG_LEVELS, `DROVER_LOG_LEVEL must be one of ${LOG_LEVELS.join(", ")}`).default("info"),
   DROVER_HTTP_PORT: z.coerce
     .number("DROVER_HTTP_PORT must be a port such as 8080")
     .int("DROVER_HTTP_PORT must be a whole number")
@@ -33,7 +30,6 @@ export interface OperatorEnv {
   identity: string;
   namespace: string;
   httpPort: number;
-  logLevel: (typeof LOG_LEVELS)[number];
   claims: ClaimSettings;
 }
 
@@ -49,7 +45,6 @@ export function operatorEnv(env: Record<string, string | undefined>): OperatorEn
     identity: data.POD_NAME,
     namespace: data.POD_NAMESPACE,
     httpPort: data.DROVER_HTTP_PORT,
-    logLevel: data.DROVER_LOG_LEVEL,
     claims: {
       holderImage: data.DROVER_HOLDER_IMAGE,
       holderPullPolicy: data.DROVER_HOLDER_PULL_POLICY,
