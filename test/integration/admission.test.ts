@@ -112,7 +112,10 @@ describe("an agent", () => {
   it("writes its own Host only", async () => {
     const url = "/apis/drover.dev/v1alpha1/hosts";
     const host = (name: string) => ({ apiVersion: "drover.dev/v1alpha1", kind: "Host", metadata: { name } });
-    expect(await send("n1", "POST", url, host("n1"))).toBe("ok");
+    const apply = (as: string) =>
+      send(as, "PATCH", `${url}/n1?fieldManager=drover-agent&force=true`, host("n1"), "application/apply-patch+yaml");
+    expect(await apply("n2")).toContain("the agent of node n2 may write its own Host only, not n1");
+    expect(await apply("n1")).toBe("ok");
     expect(await send("n1", "PATCH", `${url}/n1/status`, { status: { accelerator: "TCG" } })).toBe("ok");
     expect(await send("n2", "PATCH", `${url}/n1/status`, { status: { accelerator: "KVM" } })).toContain(
       "its own Host only, not n1",
