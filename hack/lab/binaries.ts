@@ -2,10 +2,10 @@
  * Kubernetes, etcd and helm: those on the machine if they are of the right version, else the official releases with their
  * checksums, else built from Go modules (whose checksums are in go.sum). Kept in the cache, named by what they are made from.
  */
-import { chmod, mkdir, readFile, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { exists, hashOf, sha256Of } from "./files.ts";
+import { exists, hashOf, keepNewest, sha256Of } from "./files.ts";
 import { findGo } from "./go.ts";
 import type { Lab } from "./identity.ts";
 import type { Progress } from "./progress.ts";
@@ -205,15 +205,7 @@ export const ensureBinaries = async (lab: Lab, progress: Progress): Promise<stri
       }
     });
   }
+  await utimes(directory, new Date(), new Date());
+  await keepNewest(lab.cache, "bin-", 2);
   return directory;
 };
-
-/** Names of what the directory must hold; for tests and for `status`. */
-export const binaryNames = (): string[] => binaries.map((one) => one.name);
-
-/** Directories of binaries in the cache that no version of this checkout needs any more. */
-export const staleBinaries = async (lab: Lab, current: string): Promise<string[]> =>
-  (await readdir(lab.cache))
-    .filter((name) => name.startsWith("bin-"))
-    .map((name) => join(lab.cache, name))
-    .filter((path) => path !== current);

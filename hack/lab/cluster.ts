@@ -1,32 +1,36 @@
 /** The whole lab: what is missing is made, what is there stays. */
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { chmod, mkdir } from "node:fs/promises";
 import { ensureBinaries } from "./binaries.ts";
 import { componentPid, ensureControlPlane, kubectl, nodeCredentials } from "./control.ts";
 import { containerdRoot, ensureDisk, refreshImages } from "./disk.ts";
-import { writeWhole } from "./files.ts";
+import { sweep, writeWhole } from "./files.ts";
 import type { Lab, LabNode } from "./identity.ts";
 import { ensureImages, type BuiltImage, type ImageSet } from "./images.ts";
 import { ensureHub } from "./network.ts";
 import { ensureNode, type NodeParts } from "./node/node.ts";
 import { ensurePause, ensurePauseImage } from "./pause.ts";
 import { preflight } from "./preflight.ts";
+import { isAlive } from "./processes.ts";
 import type { Progress } from "./progress.ts";
 import { eventually, LabError } from "./run.ts";
 
-/** Runs work while no other command changes this lab. The lock is an abstract socket: the kernel frees it when we end. */
-export const alone = async <T>(lab: Lab, work: () => Promise<T>): Promise<T> => {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) =>
-      reject(new LabError(`another command is changing this lab (${lab.id}): wait for it to end`, { cause })),
-    );
-    server.listen(`\0drover-lab-${lab.id}`, resolve);
-  });
+/**
+ * Runs work while no other command changes this lab, waiting up to `waitMs` for one that does. The lock is an abstract socket:
+ * the kernel frees it when we end, however we do.
+ */
+export const alone = async <T>(lab: Lab, work: () => Promise<T>, waitMs = 0): Promise<T> => {
+  const take = (): Promise<Server> =>
+    new Promise((resolve, reject) => {
+      const server = createServer();
+      server.once("error", reject);
+      server.listen(`\0drover-lab-${lab.id}`, () => resolve(server));
+    });
+  const lock = await eventually("no other command changes this lab", take, { deadlineMs: waitMs, everyMs: 100 });
   try {
     return await work();
   } finally {
-    server.close();
+    lock.close();
   }
 };
 
@@ -50,6 +54,7 @@ export const ensureCluster = async (lab: Lab, progress: Progress, which: ImageSe
   const running = (await componentPid(lab, "kube-apiserver")) !== undefined;
   await mkdir(lab.cache, { recursive: true });
   await preflight(lab, progress, running);
+  await sweep(lab.cache, isAlive);
   const binaries = await ensureBinaries(lab, progress);
   // The nodes' processes read what lies here, and nobody else has to.
   await mkdir(lab.state, { recursive: true });

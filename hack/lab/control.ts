@@ -53,7 +53,12 @@ export const kubectl = (
   binaries: string,
   args: string[],
   options: { deadlineMs?: number; input?: string } = {},
-): Promise<string> => run(join(binaries, "kubectl"), ["--kubeconfig", lab.kubeconfig, ...args], options);
+): Promise<string> =>
+  run(join(binaries, "kubectl"), ["--kubeconfig", lab.kubeconfig, ...args], {
+    ...options,
+    // Not in the user's home.
+    env: { KUBECACHEDIR: join(lab.state, "kube-cache") },
+  });
 
 /** Starts a component in the hub, unless it runs there already. */
 const launch =

@@ -7,6 +7,7 @@ import { readFile, rm } from "node:fs/promises";
 import { removeCgroup } from "./cgroups.ts";
 import type { Lab } from "./identity.ts";
 import { loopsBelow, mountsBelow } from "./leftovers.ts";
+import { restorePolicy } from "./packages.ts";
 import type { Progress } from "./progress.ts";
 import { eventually, run } from "./run.ts";
 
@@ -39,5 +40,6 @@ export const down = async (lab: Lab, progress: Progress): Promise<void> => {
   await progress.step("files", async () => {
     await rm(lab.state, { recursive: true, force: true });
     await rm(lab.out, { recursive: true, force: true });
+    await restorePolicy();
   });
 };

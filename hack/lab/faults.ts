@@ -6,6 +6,9 @@ import { lab } from "./index.ts";
 import * as nodes from "./node/node.ts";
 import { LabError } from "./run.ts";
 
+/** Two faults may be asked for at once: the second waits. */
+const PATIENCE_MS = 60_000;
+
 const parts = (name: string) => {
   const up = lab();
   const node = nodeNamed(up, name);
@@ -15,13 +18,13 @@ const parts = (name: string) => {
 /** Pulls a node's plug: all its processes, mounts and links are gone at once; its disk stays. */
 export const powerCut = (name: string): Promise<void> => {
   const up = lab();
-  return alone(up, () => nodes.powerCut(nodeNamed(up, name)));
+  return alone(up, () => nodes.powerCut(nodeNamed(up, name)), PATIENCE_MS);
 };
 
 /** Switches a node on again; resolves when its kubelet runs, or with `ready` when Kubernetes says Ready of all nodes. */
 export const powerOn = async (name: string, { ready = false }: { ready?: boolean } = {}): Promise<void> => {
   const up = lab();
-  await alone(up, async () => nodes.ensureNode(up, nodeNamed(up, name), await parts(name)));
+  await alone(up, async () => nodes.ensureNode(up, nodeNamed(up, name), await parts(name)), PATIENCE_MS);
   if (ready) await nodesReady(up, up.binaries);
 };
 

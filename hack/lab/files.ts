@@ -80,3 +80,16 @@ export const keepNewest = async (directory: string, prefix: string, keep: number
   const old = dated.sort((a, b) => b.used - a.used).slice(keep);
   for (const { name } of old) await rm(join(directory, name), { recursive: true, force: true });
 };
+
+/** Removes what processes that are gone left half-made below a directory: names that end in `.new.<pid>` or `context.<pid>`. */
+export const sweep = async (directory: string, alive: (pid: number) => Promise<boolean>): Promise<void> => {
+  const entries = await readdir(directory, { withFileTypes: true }).catch(() => []);
+  const folders = entries.filter((one) => one.isDirectory() && !/\.\d+$/.test(one.name)).map((one) => join(directory, one.name));
+  const inside = await Promise.all(
+    folders.map(async (folder) => (await readdir(folder).catch(() => [])).map((name) => join(folder, name))),
+  );
+  for (const path of [...entries.map((one) => join(directory, one.name)), ...inside.flat()]) {
+    const pid = /(?:\.new|context)\.(\d+)(?:\.[a-z]+)?$/.exec(path)?.[1];
+    if (pid !== undefined && !(await alive(Number(pid)))) await rm(path, { recursive: true, force: true });
+  }
+};

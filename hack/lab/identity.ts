@@ -48,14 +48,18 @@ const octet = (hash: string): number => 100 + (Number.parseInt(hash.slice(0, 8),
 
 /**
  * The lab that belongs to a checkout. Pure.
- * DROVER_CACHE and DROVER_STATE say where its files lie, DROVER_LAB_OCTET which 10.x.0.0/16 it takes.
+ * DROVER_CACHE and DROVER_STATE say where its files lie, DROVER_LAB_OCTET which 10.x.0.0/16 it takes. DROVER_LAB_NAME makes
+ * another lab of the same checkout, for tests of the lab itself.
  */
 export const describeLab = (checkout: string, env: Record<string, string | undefined>): Lab => {
-  const hash = createHash("sha256").update(checkout).digest("hex");
+  const other = env["DROVER_LAB_NAME"];
+  const hash = createHash("sha256")
+    .update(other === undefined ? checkout : `${checkout}\n${other}`)
+    .digest("hex");
   const id = hash.slice(0, 6);
   const cache = env["DROVER_CACHE"] ?? "/var/cache/drover";
   const state = env["DROVER_STATE"] ?? `/var/tmp/drover-lab-${id}`;
-  const out = join(checkout, ".lab");
+  const out = other === undefined ? join(checkout, ".lab") : join(state, "out");
   const x = env["DROVER_LAB_OCTET"] === undefined ? octet(hash) : Number(env["DROVER_LAB_OCTET"]);
   if (!Number.isInteger(x) || x < 0 || x > 255 || x === 96 || x === 97) {
     throw new Error(`DROVER_LAB_OCTET is "${env["DROVER_LAB_OCTET"]}": give a number from 0 to 255, but not 96 or 97`);

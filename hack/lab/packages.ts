@@ -31,23 +31,32 @@ const wanted: [name: string, brings: string][] = [
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";
-const DENY = "#!/bin/sh\n# Written by Drover's lab while it installs packages: nothing may start.\nexit 101\n";
+/** hack/bootstrap.sh writes a line that begins the same. */
+const OURS = "# Written by Drover's";
+const DENY = `#!/bin/sh\n${OURS} lab while it installs packages: nothing may start.\nexit 101\n`;
+/** Somebody's own policy is kept under a name that a later run finds again, should this one be killed. */
+const ASIDE = `${POLICY}.before-drover`;
+
+/** Puts the machine's own policy back, also after a run that was killed. May be repeated. */
+export const restorePolicy = async (): Promise<void> => {
+  if ((await readFile(POLICY, "utf8").catch(() => "")).includes(OURS)) await rm(POLICY);
+  if (await exists(ASIDE)) await rename(ASIDE, POLICY);
+};
 
 /** Runs work while no package's script may start a daemon; the machine's own policy, if any, is put back after. */
 const withoutDaemons = async (work: () => Promise<void>): Promise<void> => {
+  await restorePolicy();
   const before = await readFile(POLICY, "utf8").catch(() => undefined);
-  // Somebody's own policy is kept aside under a name that a later run finds again, should this one be killed.
-  const aside = `${POLICY}.before-drover`;
-  if (before !== undefined && before !== DENY && !before.includes("exit 101")) await rename(POLICY, aside);
-  if (before === undefined || (await exists(aside))) {
+  // A policy that starts nothing will do.
+  if (before?.includes("exit 101") !== true) {
+    if (before !== undefined) await rename(POLICY, ASIDE);
     await writeFile(POLICY, DENY);
     await chmod(POLICY, 0o755);
   }
   try {
     await work();
   } finally {
-    if ((await readFile(POLICY, "utf8").catch(() => "")) === DENY) await rm(POLICY);
-    if (await exists(aside)) await rename(aside, POLICY);
+    await restorePolicy();
   }
 };
 

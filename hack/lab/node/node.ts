@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, openSync, closeSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
@@ -226,9 +226,3 @@ export const stopDaemon = async (node: LabNode, daemon: Daemon, signal: NodeJS.S
 
 /** Which containerd processes a node's socket belongs to is asked by its path as this machine sees it. */
 export const nodeSocket = async (node: LabNode): Promise<string> => rootOf(await initOf(node), containerdSocket);
-
-/** Boot id of a node's PID 1: changes with every power cut. */
-export const bootOf = async (node: LabNode): Promise<string> => {
-  const stat = await readFile(`/proc/${await initOf(node)}/stat`, "utf8");
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
-};
