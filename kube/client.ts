@@ -3,7 +3,7 @@ import { defaultCredentials, kubeconfigCredentials, type Credentials } from "./c
 import { apiErrorFrom, type ApiError } from "./errors.ts";
 import { HttpTransport, type HttpAnswer, type HttpRequest } from "./http.ts";
 import { keyOf, keyText } from "./keys.ts";
-import { resourcePath, resourceText } from "./resources.ts";
+import { apiVersionOf, resourcePath, resourceText } from "./resources.ts";
 import type { Draft, JsonPatchOp, KubeObject, ObjectKey, ResourceType } from "./types.ts";
 
 export interface ClientOptions {
@@ -130,7 +130,7 @@ export class KubeClient {
       answer,
       `list ${resourceText(type)}`,
     );
-    const apiVersion = type.group === "" ? type.version : `${type.group}/${type.version}`;
+    const apiVersion = apiVersionOf(type);
     // Items of built-in lists come without apiVersion and kind.
     const items = (list.items ?? []).map((item) => (item.kind ? item : { ...item, apiVersion, kind: type.kind }));
     const page = { items, resourceVersion: list.metadata.resourceVersion ?? "" };
