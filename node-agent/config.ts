@@ -1,0 +1,53 @@
+/** What the agent is told by its environment, which the chart sets. */
+import { z } from "zod";
+
+const text = z.string().default("");
+const list = text.transform((value) =>
+  value
+    .split(",")
+    .map((one) => one.trim())
+    .filter((one) => one !== ""),
+);
+
+const environment = z.object({
+  NODE_NAME: z.string().min(1),
+  POD_NAME: z.string().default("node-agent"),
+  POD_NAMESPACE: z.string().min(1),
+  DROVER_HTTP_PORT: z.coerce.number().int().min(0).max(65_535).default(9411),
+  DROVER_ACCELERATOR: z.enum(["auto", "kvm", "tcg"]).default("auto"),
+  DROVER_RUNTIME_VERSION: text,
+  DROVER_IMAGES_DENIED_CIDRS: list,
+  DROVER_IMAGES_ALLOWED_CIDRS: list,
+  DROVER_OVS_RUNDIR: z.string().startsWith("/").default("/run/openvswitch"),
+});
+
+export interface AgentConfig {
+  nodeName: string;
+  podName: string;
+  namespace: string;
+  port: number;
+  accelerator: "auto" | "kvm" | "tcg";
+  runtimeVersion: string | undefined;
+  images: { denied: string[]; allowed: string[] };
+  ovsRunDir: string;
+}
+
+/** Throws a sentence that names every variable that is wrong. */
+export function readConfig(env: Record<string, string | undefined>): AgentConfig {
+  const parsed = environment.safeParse(env);
+  if (!parsed.success) {
+    const words = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+    throw new Error(`the environment of the agent is wrong: ${words.join("; ")}`);
+  }
+  const e = parsed.data;
+  return {
+    nodeName: e.NODE_NAME,
+    podName: e.POD_NAME,
+    namespace: e.POD_NAMESPACE,
+    port: e.DROVER_HTTP_PORT,
+    accelerator: e.DROVER_ACCELERATOR,
+    runtimeVersion: e.DROVER_RUNTIME_VERSION || undefined,
+    images: { denied: e.DROVER_IMAGES_DENIED_CIDRS, allowed: e.DROVER_IMAGES_ALLOWED_CIDRS },
+    ovsRunDir: e.DROVER_OVS_RUNDIR,
+  };
+}
