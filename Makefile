@@ -31,6 +31,7 @@ check:
 	@$(NODE) hack/check.ts
 
 test:
+	@$(NODE) hack/lab/main.ts binaries
 	@$(NODE) hack/test.ts
 
 demo:

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { checksumIn, namesVersion } from "./binaries.ts";
+import { namesVersion } from "./binaries.ts";
 import { canFetchToolchains } from "./go.ts";
+import { checksumIn } from "./releases.ts";
 
 describe("namesVersion", () => {
   test.each([

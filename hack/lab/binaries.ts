@@ -2,13 +2,13 @@
  * Kubernetes, etcd and helm: those on the machine if they are of the right version, else the official releases with their
  * checksums, else built from Go modules (whose checksums are in go.sum). Kept in the cache, named by what they are made from.
  */
-import { chmod, mkdir, readFile, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, link, mkdir, rename, rm, symlink, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { exists, hashOf, keepNewest, sha256Of } from "./files.ts";
+import { exists, hashOf, keepNewest } from "./files.ts";
 import { findGo } from "./go.ts";
 import type { Lab } from "./identity.ts";
 import type { Progress } from "./progress.ts";
+import { fetchRelease, type Release } from "./releases.ts";
 import { LabError, run } from "./run.ts";
 
 export const versions = { kubernetes: "v1.34.4", etcd: "v3.6.4", helm: "v3.21.4" };
@@ -21,8 +21,7 @@ interface Binary {
   module: "kubernetes" | "helm";
   package: string;
   ldflags: string;
-  /** Where a release lies, and the file with its checksum; a tar.gz has the program at `member`. */
-  release: { url: string; checksum: string; member?: string };
+  release: Release;
 }
 
 const minor = versions.kubernetes.split(".")[1] ?? "";
@@ -107,104 +106,91 @@ const onPath = async (binary: Binary): Promise<string | undefined> => {
   return undefined;
 };
 
-/** The checksum for a file's name in a checksum file: alone, or in a list of `sum  name`. Pure. */
-export const checksumIn = (text: string, name: string): string | undefined => {
-  const lines = text
-    .trim()
-    .split("\n")
-    .map((line) => line.trim().split(/\s+\*?/));
-  const [only] = lines;
-  if (lines.length === 1 && only?.length === 1) return /^[0-9a-f]{64}$/.test(only[0] ?? "") ? only[0] : undefined;
-  const line = lines.find((parts) => parts[1] === name);
-  return /^[0-9a-f]{64}$/.test(line?.[0] ?? "") ? line?.[0] : undefined;
-};
+/** What Go keeps while it builds: gigabytes, of no use once the programs are there. */
+const goDirectory = (lab: Lab): string => join(lab.cache, "go");
 
-/** Fetches a release; false at once when the network does not have it. Throws only when what came is not what its checksum says. */
-const fetchRelease = async (binary: Binary, target: string): Promise<boolean> => {
-  const { url, checksum, member } = binary.release;
-  const curl = [
-    "--fail",
-    "--silent",
-    "--show-error",
-    "--location",
-    "--connect-timeout",
-    "5",
-    "--speed-limit",
-    "20000",
-    "--speed-time",
-    "15",
-  ];
-  const sums = await run("curl", [...curl, checksum], { deadlineMs: 20_000 }).catch(() => undefined);
-  const name = url.split("/").at(-1) ?? "";
-  const wanted = sums === undefined ? undefined : checksumIn(sums, name);
-  if (wanted === undefined) return false;
-  const file = `${target}.download`;
-  try {
-    await run("curl", [...curl, "--output", file, url], { deadlineMs: 600_000 });
-    const got = await sha256Of(file);
-    if (got !== wanted) throw new LabError(`${url} has sha256 ${got}, its checksum file says ${wanted}: not used`);
-    if (member === undefined) await rename(file, target);
-    else await writeFile(target, await untar(file, member));
-    await chmod(target, 0o755);
-    return true;
-  } catch (error) {
-    if (error instanceof LabError && !error.message.includes("sha256")) return false;
-    throw error;
-  } finally {
-    await rm(file, { force: true });
-  }
-};
-
-const untar = async (file: string, member: string): Promise<Buffer> => {
-  const directory = `${file}.d`;
-  try {
-    await mkdir(directory, { recursive: true });
-    await run("tar", ["-xzf", file, "-C", directory, member], { deadlineMs: 60_000 });
-    return await readFile(join(directory, member));
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
-};
-
-const build = async (lab: Lab, binary: Binary, target: string): Promise<void> => {
+/** Builds programs of one module in one go, so that they share what they have in common and link side by side. */
+const build = async (lab: Lab, wanted: Binary[], directory: string): Promise<void> => {
+  const [first] = wanted;
+  if (!first) return;
   const go = await findGo();
-  const source = join(lab.checkout, "hack", "binaries", binary.module);
-  const ldflags = `-s -w ${binary.ldflags}`.trim();
-  await run(go, ["build", "-mod=readonly", "-trimpath", "-ldflags", ldflags, "-o", target, binary.package], {
-    cwd: source,
-    deadlineMs: 3_600_000,
-    env: { CGO_ENABLED: "0", GOTOOLCHAIN: "auto", GOFLAGS: "", HOME: process.env["HOME"] ?? tmpdir() },
-  });
+  const env = {
+    CGO_ENABLED: "0",
+    GOTOOLCHAIN: "auto",
+    GOFLAGS: "-modcacherw",
+    GOPATH: join(goDirectory(lab), "path"),
+    GOCACHE: join(goDirectory(lab), "cache"),
+  };
+  const ldflags = `-s -w ${first.ldflags}`.trim();
+  // A single program is named by us: Go would call etcd "server".
+  const output = wanted.length === 1 ? join(directory, first.name) : `${directory}/`;
+  const args = ["build", "-mod=readonly", "-trimpath", "-ldflags", ldflags, "-o", output, ...wanted.map((one) => one.package)];
+  await run(go, args, { cwd: join(lab.checkout, "hack", "binaries", first.module), deadlineMs: 5_400_000, env });
 };
 
-/** The directory with all binaries, each of the version above. Cached by go.mod and go.sum. */
+/** Another name for a file, or a copy where it cannot be one: a later change of the original's name does no harm. */
+const keep = async (file: string, target: string): Promise<void> => {
+  await rm(target, { force: true });
+  await link(file, target).catch(() => copyFile(file, target));
+};
+
+/** Programs that the machine has, or whose release the network has. */
+const findOne = async (lab: Lab, binary: Binary, target: string, progress: Progress): Promise<boolean> => {
+  // An earlier, unkeyed cache counts like PATH: its version is asked for.
+  const loose = join(lab.cache, "bin", binary.name);
+  const found = (await onPath(binary)) ?? ((await isRight(loose, binary)) ? loose : undefined);
+  if (found !== undefined) {
+    progress.note(`${binary.name} ${binary.version}: ${found}`);
+    await keep(found, target);
+    return true;
+  }
+  return fetchRelease(binary.release, target);
+};
+
+/** Puts what was found, fetched or built into place, all of it of the right version. */
+const settle = async (binary: Binary, fresh: string, target: string): Promise<void> => {
+  if (!(await isRight(fresh, binary)))
+    throw new LabError(`what was made as ${binary.name} does not say that it is ${binary.version}`);
+  await rename(fresh, target);
+};
+
+/** `bin` in the cache names the current programs, for those who do not know the key. */
+const publish = async (lab: Lab, binary: Binary, target: string): Promise<void> => {
+  const loose = join(lab.cache, "bin", binary.name);
+  if (await isRight(loose, binary)) return;
+  await mkdir(join(lab.cache, "bin"), { recursive: true });
+  const fresh = `${loose}.new.${process.pid}`;
+  await rm(fresh, { force: true });
+  await symlink(target, fresh);
+  await rename(fresh, loose);
+};
+
+/** The directory with all binaries, each of the version above. Cached by go.sum and the versions. */
 export const ensureBinaries = async (lab: Lab, progress: Progress): Promise<string> => {
   const key = await hashOf(join(lab.checkout, "hack", "binaries"), ["kubernetes/go.sum", "helm/go.sum"], Object.values(versions));
   const directory = join(lab.cache, `bin-${key}`);
-  await mkdir(directory, { recursive: true });
-  for (const binary of binaries) {
-    const target = join(directory, binary.name);
-    if (await exists(target)) continue;
-    // An earlier, unkeyed cache counts like PATH: its version is asked for.
-    const loose = join(lab.cache, "bin", binary.name);
-    const found = (await onPath(binary)) ?? ((await isRight(loose, binary)) ? loose : undefined);
-    if (found !== undefined) {
-      progress.note(`${binary.name} ${binary.version}: ${found}`);
-      await symlink(found, target);
-      continue;
+  const work = join(directory, `made.new.${process.pid}`);
+  await mkdir(work, { recursive: true });
+  try {
+    const missing: Binary[] = [];
+    for (const binary of binaries) if (!(await exists(join(directory, binary.name)))) missing.push(binary);
+    const toBuild: Binary[] = [];
+    for (const binary of missing) {
+      const fresh = join(work, binary.name);
+      if (await findOne(lab, binary, fresh, progress)) await settle(binary, fresh, join(directory, binary.name));
+      else toBuild.push(binary);
     }
-    await progress.step(`${binary.name} ${binary.version}`, async () => {
-      const fresh = `${target}.new.${process.pid}`;
-      try {
-        if (!(await fetchRelease(binary, fresh))) await build(lab, binary, fresh);
-        if (!(await isRight(fresh, binary)))
-          throw new LabError(`what was made as ${binary.name} does not say that it is ${binary.version}`);
-        await rename(fresh, target);
-      } finally {
-        await rm(fresh, { force: true });
-      }
-    });
+    for (const ldflags of new Set(toBuild.map((one) => one.ldflags))) {
+      const together = toBuild.filter((one) => one.ldflags === ldflags);
+      const names = together.map((one) => one.name).join(", ");
+      await progress.step(`building ${names} ${together[0]?.version} from Go modules`, () => build(lab, together, work));
+      for (const binary of together) await settle(binary, join(work, binary.name), join(directory, binary.name));
+    }
+    for (const binary of missing) await publish(lab, binary, join(directory, binary.name));
+  } finally {
+    await rm(work, { recursive: true, force: true });
   }
+  await rm(goDirectory(lab), { recursive: true, force: true });
   await utimes(directory, new Date(), new Date());
   await keepNewest(lab.cache, "bin-", 2);
   return directory;

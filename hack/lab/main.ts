@@ -1,12 +1,14 @@
 /** `node hack/lab/main.ts COMMAND`: the lab, from the command line. */
 import { spawn } from "node:child_process";
 import { buildGuest } from "../guest/build.ts";
+import { ensureBinaries } from "./binaries.ts";
 import { alone } from "./cluster.ts";
 import { down } from "./down.ts";
 import * as faults from "./faults.ts";
 import { nodeNamed, thisLab, type Lab } from "./identity.ts";
 import { ensureImages } from "./images.ts";
 import { inNodeCommand } from "./node/node.ts";
+import { preflight } from "./preflight.ts";
 import { makeProgress, type Progress } from "./progress.ts";
 import { LabError } from "./run.ts";
 import { status } from "./status.ts";
@@ -52,6 +54,14 @@ const commands: Record<string, Command> = {
     usage: "status",
     about: "what runs, and where to look",
     run: async (lab) => void process.stdout.write(`${(await status(lab)).join("\n")}\n`),
+  },
+  binaries: {
+    usage: "binaries",
+    about: "gets what is missing of Kubernetes, etcd and helm",
+    run: async (lab, _, progress) => {
+      await preflight(lab, progress, true);
+      progress.note(await ensureBinaries(lab, progress));
+    },
   },
   images: {
     usage: "images",
