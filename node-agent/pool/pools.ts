@@ -49,6 +49,7 @@ export class Pools {
   readonly #checkpoint: PoolsOptions["checkpoint"];
   readonly #locks = new KeyedLock();
   readonly #seen = new Map<string, { host: HostPool; usable: boolean }>();
+  readonly #listeners = new Set<(pool: string) => void>();
   #reclaim: Reclaim | undefined;
 
   constructor(options: PoolsOptions) {
@@ -63,6 +64,12 @@ export class Pools {
   /** Who is asked for room when a pool is full. */
   onPressure(reclaim: Reclaim): void {
     this.#reclaim = reclaim;
+  }
+
+  /** Tells the name of a pool that became another than it was: ready, gone, larger, taken down. */
+  onChange(fn: (pool: string) => void): () => void {
+    this.#listeners.add(fn);
+    return () => void this.#listeners.delete(fn);
   }
 
   /**
@@ -83,7 +90,7 @@ export class Pools {
       try {
         const refused = await this.#takeDown(name, signal);
         if (refused) return refused;
-        this.#seen.delete(name);
+        if (this.#seen.delete(name)) this.#tell(name);
         return "gone" as const;
       } catch (error) {
         signal.throwIfAborted();
@@ -269,7 +276,13 @@ export class Pools {
       else this.#log.info({ pool: name, size: room && formatSize(room.sizeBytes), message: host.message }, "pool is ready");
     }
     this.#seen.set(name, { host, usable });
+    if (!before || before.ready !== host.ready || before.reason !== host.reason || before.sizeBytes !== host.sizeBytes)
+      this.#tell(name);
     return host;
+  }
+
+  #tell(name: string): void {
+    for (const listener of this.#listeners) listener(name);
   }
 
   #verdict(

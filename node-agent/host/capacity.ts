@@ -1,0 +1,59 @@
+/** How many GiB of each pool kube-scheduler may give away on this node. Pure. */
+import type { HostPool } from "../../crds/host.ts";
+import type { Instance } from "../../crds/instance.ts";
+import { poolResource } from "../../crds/names.ts";
+import type { JsonPatchOp } from "../../kube/index.ts";
+import { GIB, gibRoundedUp, parseBytes } from "../../operator/quantity.ts";
+
+const PREFIX = poolResource("");
+
+/** GiB of disks per pool that lie on this node while no claim accounts for them: those of stopped instances. */
+export function unclaimedGib(instances: readonly Instance[], node: string): Map<string, number> {
+  const gib = new Map<string, number>();
+  for (const { spec, status } of instances) {
+    const pool = spec.rootDisk.pool;
+    const here = status?.nodeName === node && status.claim === undefined && status.guest?.state !== "Released";
+    if (!here || pool === undefined) continue;
+    gib.set(pool, (gib.get(pool) ?? 0) + gibRoundedUp(parseBytes(spec.rootDisk.size)));
+  }
+  return gib;
+}
+
+export interface PoolUse {
+  pool: HostPool;
+  imagesBytes: number;
+  unclaimedGib: number;
+}
+
+/**
+ * Capacity per extended resource: the pool's whole GiB, less what images take and disks without a claim may take. Zero for a
+ * pool that is not mounted. A pool that is full counts as before: it is the making of a new disk that is refused there, while
+ * an instance whose disk exists must be able to come back.
+ */
+export function poolCapacity(uses: readonly PoolUse[]): Map<string, string> {
+  return new Map(
+    uses.map(({ pool, imagesBytes, unclaimedGib: unclaimed }) => {
+      const whole = Math.floor((pool.sizeBytes ?? 0) / GIB);
+      return [poolResource(pool.name), String(Math.max(0, whole - gibRoundedUp(imagesBytes) - unclaimed))];
+    }),
+  );
+}
+
+const pointer = (key: string): string => `/status/capacity/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+
+/**
+ * What makes a Node's capacity so; empty when it is. Resources of pools that are gone are taken off once all pools were
+ * looked at (`settled`); others' are not touched.
+ */
+export function capacityPatch(
+  have: Readonly<Record<string, string>>,
+  want: ReadonlyMap<string, string>,
+  settled: boolean,
+): JsonPatchOp[] {
+  const stale = settled ? Object.keys(have).filter((key) => key.startsWith(PREFIX) && !want.has(key)) : [];
+  const different = [...want].filter(([key, value]) => have[key] !== value);
+  return [
+    ...different.map(([key, value]): JsonPatchOp => ({ op: "add", path: pointer(key), value })),
+    ...stale.map((key): JsonPatchOp => ({ op: "remove", path: pointer(key) })),
+  ];
+}

@@ -1,0 +1,86 @@
+import { describe, expect, it } from "vitest";
+import { hostStatus, onlyFigures, type HostSeen } from "./status.ts";
+
+const GIB = 1024 ** 3;
+const MIB = 1024 ** 2;
+const facts = {
+  accelerator: "TCG" as const,
+  qemuVersion: "10.0.2",
+  runtimeVersion: "1",
+  machineTypes: ["pc-q35-10.0"],
+  cpuModel: "qemu64-v1",
+};
+const local = { name: "local", ready: true, sizeBytes: 8 * GIB, usedBytes: 100 * MIB };
+const seen: HostSeen = { facts, trouble: undefined, ovsDatapath: "userspace", pools: [local], poolsSettled: true, instances: 2 };
+const at = (text: string): Date => new Date(text);
+const first = hostStatus(seen, undefined, at("2026-01-01T00:00:00Z"));
+
+describe("hostStatus", () => {
+  it("tells all of it", () => {
+    expect(first).toEqual({
+      ...facts,
+      ovsDatapath: "userspace",
+      pools: [local],
+      poolNames: "local",
+      instances: 2,
+      conditions: [
+        {
+          type: "Ready",
+          status: "True",
+          reason: "Ready",
+          message: "instances run here with TCG",
+          lastTransitionTime: "2026-01-01T00:00:00Z",
+        },
+      ],
+    });
+  });
+
+  it("is the same later when only a little more is used", () => {
+    const later = { ...seen, pools: [{ ...local, usedBytes: 170 * MIB }] };
+    expect(hostStatus(later, first, at("2026-01-02T00:00:00Z"))).toEqual(first);
+    const much = hostStatus({ ...seen, pools: [{ ...local, usedBytes: 300 * MIB + 5 }] }, first, at("2026-01-02T00:00:00Z"));
+    expect(much.pools?.[0]?.usedBytes).toBe(300 * MIB);
+  });
+
+  it("tells the new use with a new size", () => {
+    const grown = hostStatus(
+      { ...seen, pools: [{ ...local, sizeBytes: 9 * GIB, usedBytes: 101 * MIB }] },
+      first,
+      at("2026-01-02T00:00:00Z"),
+    );
+    expect(grown.pools?.[0]).toMatchObject({ sizeBytes: 9 * GIB, usedBytes: 101 * MIB });
+  });
+
+  it("is not ready before the probe, and with trouble in its words; the time is that of the change", () => {
+    const probing = hostStatus(
+      { ...seen, facts: undefined, pools: [{ name: "x", ready: false }] },
+      undefined,
+      at("2026-01-01T00:00:00Z"),
+    );
+    expect(probing).toMatchObject({ poolNames: "", conditions: [{ status: "False", reason: "Probing" }] });
+    const trouble = { reason: "NoAccelerator", message: "no guest runs" };
+    const broken = hostStatus({ ...seen, trouble }, first, at("2026-01-02T00:00:00Z"));
+    expect(broken.conditions).toEqual([
+      { type: "Ready", status: "False", ...trouble, lastTransitionTime: "2026-01-02T00:00:00Z" },
+    ]);
+  });
+
+  it("keeps what a former agent said until this one has looked", () => {
+    const starting: HostSeen = {
+      facts: undefined,
+      trouble: undefined,
+      ovsDatapath: undefined,
+      pools: [],
+      poolsSettled: false,
+      instances: 2,
+    };
+    expect(hostStatus(starting, first, at("2026-01-02T00:00:00Z"))).toEqual(first);
+    const settled = hostStatus({ ...starting, poolsSettled: true }, first, at("2026-01-02T00:00:00Z"));
+    expect(settled).toEqual({ ...first, pools: [], poolNames: "" });
+  });
+
+  it("knows what nobody waits for", () => {
+    expect(onlyFigures(first, { ...first, instances: 5, pools: [{ ...local, usedBytes: 7 }] })).toBe(true);
+    expect(onlyFigures(first, { ...first, pools: [{ ...local, ready: false }] })).toBe(false);
+  });
+});

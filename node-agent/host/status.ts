@@ -1,0 +1,94 @@
+/** What a node says of itself, from what is known of it. Pure. */
+import { isDeepStrictEqual } from "node:util";
+import type { HostPool, HostStatus } from "../../crds/host.ts";
+import { setCondition } from "../../kube/index.ts";
+
+/** What this node runs guests with; found out by a probe. */
+export interface HostFacts {
+  accelerator: "KVM" | "TCG";
+  acceleratorMessage?: string;
+  qemuVersion: string;
+  runtimeVersion: string;
+  machineTypes: string[];
+  cpuModel: string;
+}
+
+export interface HostSeen {
+  /** Undefined while the probe runs, or when it failed: then what was said before still holds. */
+  facts: HostFacts | undefined;
+  /** Why instances cannot be run; undefined: nothing is known against it. */
+  trouble: { reason: string; message: string } | undefined;
+  ovsDatapath: "kernel" | "userspace" | undefined;
+  pools: readonly HostPool[];
+  /** False: some pools were not looked at yet, and what was said of them before still holds. */
+  poolsSettled: boolean;
+  /** Instances that run now. */
+  instances: number;
+}
+
+const MIB = 1024 ** 2;
+
+/** A figure that moves all the time is told again only when it has moved by a hundredth of the pool, at least 64 MiB. */
+function quiet(pool: HostPool, before: HostPool | undefined): HostPool {
+  if (pool.usedBytes === undefined) return pool;
+  const step = Math.max(64 * MIB, (pool.sizeBytes ?? 0) / 100);
+  const said = before?.usedBytes;
+  if (said !== undefined && before?.sizeBytes === pool.sizeBytes && Math.abs(pool.usedBytes - said) < step) {
+    return { ...pool, usedBytes: said };
+  }
+  return { ...pool, usedBytes: Math.round(pool.usedBytes / MIB) * MIB };
+}
+
+/** The status to write; equal to `before` as long as nothing happened that someone would want to know. */
+export function hostStatus(seen: HostSeen, before: HostStatus | undefined, now: Date): HostStatus {
+  const last = new Map(before?.pools?.map((pool) => [pool.name, pool]));
+  const pools = seen.pools.map((pool) => quiet(pool, last.get(pool.name)));
+  if (!seen.poolsSettled) pools.push(...[...last.values()].filter(({ name }) => !pools.some((pool) => pool.name === name)));
+  pools.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const ready = pools.filter((pool) => pool.ready).map(({ name }) => name);
+  const { facts, ovsDatapath = before?.ovsDatapath, instances } = seen;
+  return {
+    ...(facts ?? factsOf(before)),
+    ...(ovsDatapath === undefined ? {} : { ovsDatapath }),
+    pools,
+    poolNames: ready.join(","),
+    instances,
+    conditions: setCondition(before?.conditions, readiness(seen, before), now),
+  };
+}
+
+/** What a former agent found out: the node is still the same one while this agent looks again. */
+function factsOf(before: HostStatus | undefined): Partial<HostStatus> {
+  if (before === undefined) return {};
+  const {
+    pools: _pools,
+    poolNames: _names,
+    instances: _instances,
+    conditions: _conditions,
+    ovsDatapath: _datapath,
+    ...facts
+  } = before;
+  return facts;
+}
+
+function readiness({ facts, trouble }: HostSeen, before: HostStatus | undefined) {
+  const type = "Ready";
+  if (trouble) return { type, status: "False" as const, ...trouble };
+  const accelerator = facts?.accelerator ?? before?.accelerator;
+  const said = before?.conditions?.find((condition) => condition.type === type);
+  if (!facts && said) return { type, status: said.status, reason: said.reason, message: said.message };
+  if (!accelerator)
+    return { type, status: "False" as const, reason: "Probing", message: "the agent is finding out what the node can do" };
+  return { type, status: "True" as const, reason: "Ready", message: `instances run here with ${accelerator}` };
+}
+
+/** Whether the two differ only in figures that nobody waits for. */
+export function onlyFigures(a: HostStatus, b: HostStatus): boolean {
+  return isDeepStrictEqual(withoutFigures(a), withoutFigures(b));
+}
+
+const withoutFigures = (status: HostStatus): HostStatus => ({
+  ...status,
+  instances: 0,
+  pools: status.pools?.map((pool) => ({ ...pool, usedBytes: 0 })),
+});
