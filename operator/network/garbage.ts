@@ -31,11 +31,11 @@ export const makeGarbageController = (opts: GarbageOptions): Controller => {
     logger: log,
     reconcile: async (key, signal) => {
       const owner = ownerOf(key);
-      const name = northbound.owners().find(([one]) => one === owner)?.[1];
-      if (name === undefined || name === "") return;
+      const name = northbound.nameOf(owner);
+      if (name === "") return;
       const object = parseKey(name);
       if (cachedUid(key.namespace, object) === key.name || (await livingUid(key.namespace, object)) === key.name) return;
-      await northbound.apply(owner, name, [], signal);
+      await northbound.apply(owner, name, () => [], signal);
       log.warn({ owner, name }, "removed rows of an object that is gone from OVN's northbound database");
     },
   });

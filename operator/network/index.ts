@@ -28,7 +28,6 @@ import { type NetworkSettings, networkSettings, type NorthboundSettings } from "
 
 export type { Addresses } from "./addresses.ts";
 export type { Ports } from "./ports.ts";
-export type { Problem } from "./problem.ts";
 export { type NetworkSettings, networkSettings } from "./settings.ts";
 
 const DATABASE = "OVN_Northbound";

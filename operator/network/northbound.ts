@@ -1,7 +1,7 @@
 /** Drover's part of OVN's northbound database: rows brought to what they should be, one transaction at a time and only where they differ. */
 import { DisconnectedError, OvsdbError, type OvsdbClient, type Replica } from "../../ovsdb/index.ts";
 import type { Logger } from "../../kube/index.ts";
-import { diffRows } from "./diff.ts";
+import { type Diff, diffRows } from "./diff.ts";
 import { northboundConnected, northboundTransactions } from "./metrics.ts";
 import { RowIndex } from "./row-index.ts";
 import { type DesiredRow, monitorSpec, type Owner, type RowRef } from "./rows.ts";
@@ -28,12 +28,17 @@ export class Northbound {
   readonly #writing = new Set<Owner>();
   readonly #ownerListeners = new Set<(owner: Owner, name: string) => void>();
   #first: Promise<void> | undefined;
+  #copied = false;
+  #dnsOptions = false;
 
   constructor({ client, scope, log }: NorthboundOptions) {
     this.client = client;
     this.#scope = scope;
     this.#log = log;
     this.#replica = client.monitor(monitorSpec(scope));
+    this.#replica.onSync(() => {
+      this.#copied = true;
+    });
     client.onState((connected) => northboundConnected.set(connected ? 1 : 0));
     this.#index = new RowIndex(this.#replica, (owner, name) => {
       // Our own write is looked at again when it is done; only others' changes are news.
@@ -46,9 +51,10 @@ export class Northbound {
     return this.#replica.synced;
   }
 
-  /** Whether DNS rows have options on this server; undefined columns are then left out of the plan. */
+  /** Whether DNS rows have options on this server, as it was when last connected; known once ready() has resolved. */
   get dnsOptions(): boolean {
-    return this.client.schema?.get("DNS")?.has("options") ?? false;
+    this.#dnsOptions = this.client.schema?.get("DNS")?.has("options") ?? this.#dnsOptions;
+    return this.#dnsOptions;
   }
 
   /** Calls `fn` when rows of an owner were changed by somebody else, or are gone. */
@@ -65,8 +71,9 @@ export class Northbound {
     return this.#index.owners();
   }
 
-  has(owner: Owner): boolean {
-    return this.#index.of(owner).length > 0;
+  /** "<namespace>/<name>" of an owner; "" when it has no rows. */
+  nameOf(owner: Owner): string {
+    return this.#index.nameOf(owner);
   }
 
   /** Throws, after a moment of patience at the start, when the database cannot be used now. */
@@ -84,15 +91,17 @@ export class Northbound {
   }
 
   /**
-   * Brings the owner's rows to `desired`, in one transaction, none when nothing differs; [] removes them all. May be repeated.
-   * `missing`: a row of another owner that has to be there first. Throws DisconnectedError, OvsdbTimeoutError or OvsdbError.
+   * Brings the owner's rows to what `plan` gives, in one transaction, none when nothing differs; [] removes them all. May be
+   * repeated. While the database is away, rows that were as they should be when last seen count as such: what changes meanwhile
+   * is told when it is back. `missing`: a row of another owner that has to be there first.
+   * Throws DisconnectedError, OvsdbTimeoutError or OvsdbError.
    */
-  async apply(owner: Owner, name: string, desired: readonly DesiredRow[], signal?: AbortSignal): Promise<Applied> {
+  async apply(owner: Owner, name: string, plan: () => readonly DesiredRow[], signal?: AbortSignal): Promise<Applied> {
+    if (this.#copied && !this.synced && this.#isAsPlanned(this.#diff(owner, name, plan()))) return { wrote: false };
     await this.ready(signal);
     let wrote = false;
     for (let attempt = 0; attempt <= ATTEMPTS; attempt += 1) {
-      const find = (ref: RowRef): string | undefined => this.#index.find(ref);
-      const diff = diffRows({ owner, name, scope: this.#scope, desired, actual: this.#index.of(owner), find });
+      const diff = this.#diff(owner, name, plan());
       if ("missing" in diff) return diff;
       if (diff.operations.length === 0) return { wrote };
       wrote = (await this.#transact(owner, diff.operations, signal)) || wrote;
@@ -100,6 +109,15 @@ export class Northbound {
     throw new Error(
       `the rows of ${owner} (${name}) in OVN's northbound database differ again as soon as they are written; who else writes them?`,
     );
+  }
+
+  #diff(owner: Owner, name: string, desired: readonly DesiredRow[]): Diff {
+    const find = (ref: RowRef): string | undefined => this.#index.find(ref);
+    return diffRows({ owner, name, scope: this.#scope, desired, actual: this.#index.of(owner), find });
+  }
+
+  #isAsPlanned(diff: Diff): boolean {
+    return "operations" in diff && diff.operations.length === 0;
   }
 
   /** False when a guard did not hold: another writer was faster, or our copy lagged. */

@@ -69,7 +69,7 @@ export class Ports {
   ): Promise<void> {
     const key = keyText(keyOf(instance));
     this.#waiting.clear(key);
-    await this.#opts.northbound.apply(instanceOwner(instance.metadata.uid), key, [], signal);
+    await this.#opts.northbound.apply(instanceOwner(instance.metadata.uid), key, () => [], signal);
   }
 
   async #apply(
@@ -81,9 +81,8 @@ export class Ports {
     const { northbound } = this.#opts;
     const key = keyText(keyOf(instance));
     const { uid, name } = instance.metadata;
-    await northbound.ready(signal);
-    const rows = instanceRows({ uid, name, nodeName, nics, dnsOptions: northbound.dnsOptions });
-    const applied = await northbound.apply(instanceOwner(uid), key, rows, signal);
+    const plan = () => instanceRows({ uid, name, nodeName, nics, dnsOptions: northbound.dnsOptions });
+    const applied = await northbound.apply(instanceOwner(uid), key, plan, signal);
     if ("missing" in applied) {
       const waitsFor = nics.find(({ network }) => applied.missing.owner === `network/${network.uid}`)?.network.key ?? OVN;
       return this.#later(key, waitsFor, "NetworkNotReady", `Network ${waitsFor} is not in OVN yet; its Ready condition says why`);

@@ -66,7 +66,7 @@ export const reconcileNetwork = async (key: ObjectKey, ctx: ReconcileContext, si
 const program = async (network: Network, ctx: ReconcileContext, signal: AbortSignal): Promise<Verdict> => {
   const facts = networkFacts(network);
   try {
-    const applied = await ctx.northbound.apply(networkOwner(facts.uid), facts.key, networkRows(facts, ctx), signal);
+    const applied = await ctx.northbound.apply(networkOwner(facts.uid), facts.key, () => networkRows(facts, ctx), signal);
     ctx.troubled.delete(facts.key);
     if ("wrote" in applied && applied.wrote) ctx.log.info({ network: facts.key }, "written to OVN");
     ctx.written(facts.key);
@@ -95,7 +95,7 @@ const release = async (
   const used = inUse(users);
   if (used) return writeStatus(network, users.length, used, ctx);
   try {
-    await ctx.northbound.apply(networkOwner(uid), facts.key, [], signal);
+    await ctx.northbound.apply(networkOwner(uid), facts.key, () => [], signal);
   } catch (error) {
     ctx.troubled.add(facts.key);
     return (await writeStatus(network, 0, refusal(error), ctx)) ?? { afterMs: RETRY_MS };
