@@ -46,8 +46,9 @@ export class HttpTransport {
   }
 
   /**
-   * Sends and reads the whole answer, whatever its status. A 401 is tried once more with credentials read anew, a kept
-   * connection that the server had just closed once more on a new one (except POST, which might then happen twice).
+   * Sends and reads the whole answer, whatever its status. A 401 is tried once more with credentials read anew. A kept
+   * connection that broke when it was used again is tried once more on a new one, unless the request must not happen twice:
+   * the server may have closed it because it was idle, or have died over our request.
    * @throws {TransportError} when no whole answer came before the deadline
    */
   async request(ask: HttpRequest): Promise<HttpAnswer> {
@@ -64,7 +65,7 @@ export class HttpTransport {
         }
         return { status: response.statusCode ?? 0, body, retryAfter: response.headers["retry-after"] };
       } catch (error) {
-        if (attempt === 0 && ask.method !== "POST" && error instanceof StaleConnection) continue;
+        if (attempt === 0 && mayRepeat(ask) && error instanceof StaleConnection) continue;
         throw error;
       }
     }
@@ -125,7 +126,10 @@ export class HttpTransport {
   }
 }
 
-/** The server closed a kept connection just when it was used again: the request was not looked at. */
+/** A second POST makes a second object, a second JSON patch adds a second element to a list. */
+const mayRepeat = (ask: HttpRequest): boolean => ask.method !== "POST" && ask.contentType !== "application/json-patch+json";
+
+/** The server closed a kept connection when it was used again. */
 class StaleConnection extends TransportError {}
 
 const describe = (ask: HttpRequest): string => `${ask.method} ${ask.path}`;

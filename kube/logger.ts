@@ -3,8 +3,12 @@ import { pino, type DestinationStream, type Logger as PinoLogger } from "pino";
 
 export type Logger = PinoLogger;
 
-// Whatever is logged by mistake under these names, at the top or one or two levels down, is not printed.
-const SECRETS = ["authorization", "Authorization", "token", "password", "secret", "key", "cert", "data", "stringData"];
+// What is logged by mistake under these names, at the top or one or two levels down, is not printed.
+const SECRETS = ["authorization", "Authorization", "token", "password", "stringData"];
+// A Secret's content; `data` alone is too common a word.
+const BELOW = ["data"];
+
+const paths = [...SECRETS, ...[...SECRETS, ...BELOW].flatMap((name) => [`*.${name}`, `*.*.${name}`])];
 
 /**
  * The logger of a process. `LOG_LEVEL` sets what is printed (default info).
@@ -13,17 +17,11 @@ const SECRETS = ["authorization", "Authorization", "token", "password", "secret"
 export const rootLogger = (name: string, destination?: DestinationStream): Logger =>
   pino(
     {
-      name,
       level: process.env["LOG_LEVEL"] ?? "info",
       base: { name },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
-      redact: {
-        paths: SECRETS.filter((path) => path !== "key" && path !== "data")
-          .flatMap((path) => [path, `*.${path}`, `*.*.${path}`])
-          .concat(["*.data", "*.*.data"]),
-        censor: "[redacted]",
-      },
+      redact: { paths, censor: "[redacted]" },
     },
     ...(destination ? [destination] : []),
   );

@@ -17,7 +17,10 @@ export interface LocalControlPlane extends ControlPlane {
   stop(): Promise<void>;
 }
 
-type LocalOptions = Omit<ControlPlaneOptions, "launch" | "address" | "ports" | "directory">;
+type LocalOptions = Omit<ControlPlaneOptions, "launch" | "address" | "ports" | "directory"> & {
+  /** Others than free ones. */
+  ports?: Partial<Ports>;
+};
 
 /** Starts one; when that fails nothing is left running. */
 export const startLocalControlPlane = async (options: LocalOptions = {}): Promise<LocalControlPlane> => {
@@ -39,9 +42,15 @@ export const startLocalControlPlane = async (options: LocalOptions = {}): Promis
     running.delete(name);
   };
   const launch: ControlPlaneOptions["launch"] = async (name, command, args, logFile) => {
-    // Ends with us (cleanup), so that a test that is interrupted leaves nothing.
     const output = { file: logFile, append: true } as const;
-    const child = execa(command, args, { stdin: "ignore", stdout: output, stderr: output, buffer: false, cleanup: true });
+    // Ends with us, whatever ends us: a test that is interrupted or killed leaves nothing.
+    const child = execa("setpriv", ["--pdeathsig", "KILL", command, ...args], {
+      stdin: "ignore",
+      stdout: output,
+      stderr: output,
+      buffer: false,
+      cleanup: true,
+    });
     child.catch(() => undefined);
     if (child.pid === undefined) {
       await child;
@@ -51,7 +60,13 @@ export const startLocalControlPlane = async (options: LocalOptions = {}): Promis
     return { pid: child.pid };
   };
   try {
-    const plane = await startControlPlane({ ...options, launch, address: "127.0.0.1", ports: await freePorts(), directory });
+    const plane = await startControlPlane({
+      ...options,
+      launch,
+      address: "127.0.0.1",
+      ports: { ...(await freePorts()), ...options.ports },
+      directory,
+    });
     return {
       ...plane,
       directory,
