@@ -19,6 +19,7 @@ import {
   type PodDisruptionBudget,
 } from "../kube/index.ts";
 import { Heartbeats } from "./heartbeats.ts";
+import { NamespaceCounts } from "./namespace-counts.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 import { claimIndexes, hostIndexes, instanceIndexes, type IndexesOf } from "./indexes.ts";
 import { Recent } from "./recent.ts";
@@ -44,6 +45,8 @@ export interface OperatorContext extends Caches {
   events: EventRecorder;
   settings: ClaimSettings;
   heartbeats: Heartbeats;
+  /** Claims in each namespace. */
+  claimCounts: NamespaceCounts;
   /** Our own writes, until the caches show them. */
   recentInstances: Recent<Instance>;
   recentClaims: Recent<Pod>;
@@ -112,6 +115,7 @@ export function makeContext(
   return {
     ...parts,
     heartbeats: new Heartbeats(parts.leases, parts.clock),
+    claimCounts: new NamespaceCounts(parts.claims),
     recentInstances: new Recent(parts.instances, parts.clock),
     recentClaims: new Recent(parts.claims, parts.clock),
   };

@@ -67,6 +67,16 @@ describe("Heartbeats", () => {
     expect(said).toEqual([]);
   });
 
+  it("believes a Lease that it sees for the first time, when its renewal is long past", async () => {
+    tell(lease("n1", new Date(clock.now() - 71_000).toISOString()));
+    tell(lease("n2", new Date(clock.now() - 60_000).toISOString()));
+    expect(said).toEqual(["n1 silent"]);
+    tell(lease("n1", new Date(clock.now() - 70_500).toISOString()));
+    expect(said).toEqual(["n1 silent", "n1 answers"]);
+    await clock.advance(39_999);
+    expect(said).toHaveLength(2);
+  });
+
   it("forgets a node whose Lease is deleted", async () => {
     tell(lease("n1", "t1"));
     await clock.advance(40_000);

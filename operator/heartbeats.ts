@@ -4,6 +4,8 @@ import type { Change, Clock, Lease, ObjectKey } from "../kube/index.ts";
 /** An agent's Lease is named so, in the operator's own namespace. */
 const PREFIX = "drover-agent-";
 const DEFAULT_SECONDS = 40;
+/** By how much the clocks of two nodes may differ. */
+const SKEW_MS = 30_000;
 
 interface Leases {
   onChange(fn: (change: Change<Lease>) => void): () => void;
@@ -20,17 +22,19 @@ export const agentLeaseName = (node: string): string => `${PREFIX}${node}`;
 
 /**
  * Notes for each node whether its agent renewed its Lease in time. Time is counted from when a renewal was seen here, as leader election
- * does it: clocks of nodes need not agree. After a start every agent has a whole period to show itself.
+ * does it: clocks of nodes need not agree. Only a Lease that is seen for the first time and whose renewal is long past is taken at its
+ * word, lest a new leader believes for a while in agents that are known to be silent.
  */
 export class Heartbeats {
   readonly #clock: Clock;
   readonly #hearts = new Map<string, Heart>();
   readonly #silent = new Set<string>();
   readonly #listeners = new Set<(node: string) => void>();
+  readonly #unwatch: () => void;
 
   constructor(leases: Leases, clock: Clock) {
     this.#clock = clock;
-    leases.onChange(({ key, now }) => this.#renewed(key, now));
+    this.#unwatch = leases.onChange(({ key, now }) => this.#renewed(key, now));
   }
 
   /** For how long the agent of this node has been silent beyond its period, in ms; undefined while it answers, or has never been heard of. */
@@ -49,8 +53,9 @@ export class Heartbeats {
     return () => void this.#listeners.delete(fn);
   }
 
-  /** Ends all timers. */
+  /** Hears no more; ends all timers. */
   stop(): void {
+    this.#unwatch();
     for (const { timer } of this.#hearts.values()) this.#clock.clearTimeout(timer);
     this.#hearts.clear();
     this.#silent.clear();
@@ -68,9 +73,11 @@ export class Heartbeats {
       return;
     }
     const silentAfterMs = (lease.spec?.leaseDurationSeconds ?? DEFAULT_SECONDS) * 1000;
+    const age = this.#clock.now() - Date.parse(lease.spec?.renewTime ?? "");
+    const longPast = heart === undefined && age > silentAfterMs + SKEW_MS;
     const timer = this.#clock.setTimeout(() => this.#say(node, true), silentAfterMs);
     this.#hearts.set(node, { renewTime: lease.spec?.renewTime, silentAfterMs, silent: heart?.silent ?? false, timer });
-    this.#say(node, false);
+    this.#say(node, longPast);
   }
 
   #say(node: string, silent: boolean): void {

@@ -3,7 +3,7 @@ import { CLAIM_LABEL, CLAIMS_BUDGET, OPERATOR_MANAGER } from "../../crds/names.t
 import { ApiError, resources } from "../../kube/index.ts";
 import type { OperatorContext } from "../context.ts";
 
-type BudgetContext = Pick<OperatorContext, "client" | "budgets" | "claims">;
+type BudgetContext = Pick<OperatorContext, "client" | "budgets" | "claimCounts">;
 
 /**
  * `minAvailable` that no number of claims reaches: with a controller that has no scale subresource, the disruption controller then says
@@ -32,8 +32,8 @@ export async function ensureBudget(namespace: string, { client, budgets }: Budge
  * Removes the budget of a namespace without claims. Should a claim be made at this very moment, the deletion is seen and the budget is
  * made again.
  */
-export async function dropBudget(namespace: string, { client, budgets, claims }: BudgetContext): Promise<void> {
+export async function dropBudget(namespace: string, { client, budgets, claimCounts }: BudgetContext): Promise<void> {
   const key = { namespace, name: CLAIMS_BUDGET };
-  if (budgets.get(key) === undefined || claims.byIndex("namespace", namespace).length > 0) return;
+  if (budgets.get(key) === undefined || claimCounts.of(namespace) > 0) return;
   await client.delete(resources.podDisruptionBudgets, key);
 }

@@ -121,5 +121,3 @@ export function claimPod(instance: Instance, place: ClaimPlace, settings: ClaimS
     },
   };
 }
-
-export type ClaimPod = ReturnType<typeof claimPod>;

@@ -1,5 +1,5 @@
 /** Carries out the plan for the claim: makes it, lets it go, and hears what the API server says to that. */
-import { OPERATOR_MANAGER } from "../../crds/names.ts";
+import { OPERATOR_MANAGER, claimName } from "../../crds/names.ts";
 import { ApiError, resources, type Pod } from "../../kube/index.ts";
 import { ensureBudget } from "./budget.ts";
 import { claimPod } from "./claim.ts";
@@ -23,8 +23,10 @@ function avoidedNodes({ ctx }: InstanceScope): string[] {
   return [...names].sort().slice(0, AVOIDED_MAX);
 }
 
-/** What a user can mend of a refusal: a quota, an admission policy, a wrong PriorityClass. Anything else is thrown. */
+/** What a user can mend: a quota, an admission policy, a wrong PriorityClass, a figure out of all proportion. Anything else is thrown. */
 function refusal(error: unknown, name: string): Problem {
+  if (error instanceof RangeError)
+    return { reason: "SpecInvalid", message: `its claim ${name} cannot be made: ${error.message}` };
   if (!(error instanceof ApiError) || (error.code !== 403 && error.code !== 422 && error.code !== 400)) throw error;
   return { reason: "ClaimRefused", message: `the API server refused its claim ${name}: ${error.message}` };
 }
@@ -45,9 +47,9 @@ async function create(scope: InstanceScope, serial: number): Promise<void> {
   const { ctx, instance } = scope;
   const nodeName = instance.status?.nodeName;
   const place = { serial, avoidNodes: avoidedNodes(scope), nodeName };
-  const pod = claimPod(instance, place, ctx.settings);
-  const name = pod.metadata.name;
+  const name = claimName(instance.metadata.name, instance.metadata.uid, serial);
   try {
+    const pod = claimPod(instance, place, ctx.settings);
     await ensureBudget(instance.metadata.namespace ?? "", ctx);
     const made = await ctx.client.create(resources.pods, pod, { manager: OPERATOR_MANAGER });
     ctx.recentClaims.put(made);

@@ -183,6 +183,10 @@ describe("computeStatus", () => {
     });
   });
 
+  it("names no claim before one could be made", () => {
+    expect(computeStatus(facts({ ...fresh, record: made, problems: { network: noNetwork } })).claim).toBeUndefined();
+  });
+
   it("says the scheduler's own words", () => {
     const status = computeStatus(facts({ ...unplaced, claim: { ...waitingClaim, unscheduled: noRoom } }));
     expect(status.conditions?.find(({ type }) => type === "Scheduled")?.message).toBe(noRoom.message);

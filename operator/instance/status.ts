@@ -24,7 +24,8 @@ export function computeStatus(facts: StatusFacts): OwnStatus {
     reason: readyReason ?? phase.reason,
     conditions,
     nodeName,
-    claim: plan.record,
+    // A claim that could not be made yet is not worth a name.
+    claim: plan.step.do === "create" && instance.status?.claim === undefined ? undefined : plan.record,
     ip,
     ...(nics.length === 0 ? {} : { nics }),
   };

@@ -3,12 +3,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CLAIMS_BUDGET, INSTANCE_FINALIZER, claimName } from "../../crds/names.ts";
 import type { Instance, InstanceSpec } from "../../crds/instance.ts";
 import { instances } from "../../crds/resources.ts";
-import { resources } from "../../kube/index.ts";
+import { Informer, resources } from "../../kube/index.ts";
 import { instanceFixture } from "../../operator/instance/fixtures.ts";
 import {
   NAMESPACE,
   NetworkStandIn,
   NodeStandIn,
+  hostSays,
   makeNetwork,
   makeNode,
   makePool,
@@ -164,12 +165,44 @@ describe("an instance", () => {
     await isGone("lost");
   });
 
-  it("says what refuses its claim, and heals", async () => {
+  it("says what refuses its claim", async () => {
     await apply("gold", { placement: { priorityClassName: "gold" } });
     await phase("gold", "Pending", "ClaimRefused");
     expect(ready("gold")?.message).toContain("no PriorityClass with name gold was found");
     await remove("gold");
     await isGone("gold");
+  });
+
+  it("would rather not land on a node whose agent is not ready", async () => {
+    await makePool(cluster.client, "shared");
+    for (const name of ["good", "bad-1", "bad-2"]) await makeNode(cluster.client, name, "shared", 10);
+    for (const name of ["bad-1", "bad-2"]) await hostSays(cluster.client, name, [], false);
+    for (const name of ["picky-1", "picky-2", "picky-3"]) await apply(name, { rootDisk: { pool: "shared", size: "1Gi" } });
+    for (const name of ["picky-1", "picky-2", "picky-3"]) {
+      await isReady(name);
+      expect(statusOf(name)?.nodeName).toBe("good");
+      await remove(name);
+      await isGone(name);
+    }
+  });
+
+  it("has its namespace's budget again when somebody deletes it", async () => {
+    const ended = new AbortController();
+    const budgets = new Informer(cluster.client, resources.podDisruptionBudgets);
+    budgets.start(ended.signal);
+    await apply("kept");
+    await isReady("kept");
+    const before = await until("a budget", budgets, () => budgets.get(keyFor(CLAIMS_BUDGET)));
+    await cluster.client.delete(resources.podDisruptionBudgets, keyFor(CLAIMS_BUDGET));
+    const after = await until("another budget", budgets, () => {
+      const now = budgets.get(keyFor(CLAIMS_BUDGET));
+      return now !== undefined && now.metadata.uid !== before.metadata.uid ? now : undefined;
+    });
+    expect(after.spec).toEqual(before.spec);
+    await remove("kept");
+    await isGone("kept");
+    ended.abort();
+    await budgets.stopped();
   });
 
   it("is Unknown while its node does not answer, and nothing else happens to it", async () => {

@@ -174,10 +174,13 @@ export async function makePool(client: KubeClient, name: string): Promise<void> 
 }
 
 /** What an agent says of its node's pools. */
-export async function hostSays(client: KubeClient, node: string, pools: HostPool[]): Promise<void> {
+export async function hostSays(client: KubeClient, node: string, pools: HostPool[], ready = true): Promise<void> {
   const object = { apiVersion: API_VERSION, kind: "Host", metadata: { name: node } };
   await client.apply(hosts, object, { manager: AGENT_MANAGER });
-  await client.apply(hosts, { ...object, status: { pools } }, { manager: AGENT_MANAGER, subresource: "status" });
+  const lastTransitionTime = new Date().toISOString();
+  const status = ready ? ("True" as const) : ("False" as const);
+  const conditions = [{ type: "Ready", status, reason: "StandIn", message: "", lastTransitionTime }];
+  await client.apply(hosts, { ...object, status: { pools, conditions } }, { manager: AGENT_MANAGER, subresource: "status" });
 }
 
 /** A Node as its kubelet would make it. */
