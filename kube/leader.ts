@@ -45,7 +45,9 @@ interface Term {
   lease: Lease;
   /** On the monotonic clock. */
   validUntil: number;
+  /** Tells what is led to end: because of a stop, or because the leadership is lost. */
   abort: AbortController;
+  lost: boolean;
   timer?: TimerHandle;
 }
 
@@ -75,10 +77,10 @@ export class LeaderElector {
     this.#logger = logger;
   }
 
-  /** Whether this process may act now. */
+  /** Whether this process may act now. True also while it drains after a stop: it holds and renews the Lease until then. */
   get isLeading(): boolean {
     const term = this.#term;
-    return term !== undefined && !term.abort.signal.aborted && this.#clock.monotonic() < term.validUntil;
+    return term !== undefined && !term.lost && this.#clock.monotonic() < term.validUntil;
   }
 
   /** For `KubeClient.with({guard})`. @throws NotLeadingError when this process must not write */
@@ -107,7 +109,8 @@ export class LeaderElector {
       const sentAt = this.#clock.monotonic();
       try {
         const lease = await this.#tryAcquire();
-        if (lease) return { lease, validUntil: sentAt + this.#options.renewDeadlineMs, abort: new AbortController() };
+        if (lease)
+          return { lease, validUntil: sentAt + this.#options.renewDeadlineMs, abort: new AbortController(), lost: false };
       } catch (error) {
         const conflict = error instanceof ApiError && error.isConflict;
         this.#logger[conflict ? "debug" : "warn"](
@@ -179,11 +182,11 @@ export class LeaderElector {
     const renewing = this.#renewUntil(term, ended.signal);
     try {
       await lead(term.abort.signal);
-      return !signal.aborted && term.abort.signal.aborted;
+      return !signal.aborted && term.lost;
     } catch (error) {
       // Being stopped in the middle is how a lost leadership looks from inside.
       if (!term.abort.signal.aborted) throw error;
-      this.#logger.warn({ lease: name, error: errorText(error) }, "what was led ended with an error after the leadership");
+      this.#logger.warn({ lease: name, error: errorText(error) }, "what was led ended with an error after it was told to end");
       return !signal.aborted;
     } finally {
       signal.removeEventListener("abort", stop);
@@ -192,7 +195,7 @@ export class LeaderElector {
       this.#clock.clearTimeout(term.timer);
       leaderMetrics.leading.set({ lease: name }, 0);
       leaderMetrics.changes.inc({ lease: name, change: "ended" });
-      const held = this.#clock.monotonic() < term.validUntil;
+      const held = !term.lost && this.#clock.monotonic() < term.validUntil;
       this.#term = undefined;
       if (held) await this.#release(term);
     }
@@ -211,7 +214,7 @@ export class LeaderElector {
       } catch (error) {
         this.#logger.warn({ lease: this.#options.name, error: errorText(error) }, "could not renew the leadership");
         if (error instanceof NotLeadingError) {
-          term.validUntil = Math.min(term.validUntil, this.#clock.monotonic());
+          term.lost = true;
           term.abort.abort(error);
           return;
         }
@@ -239,6 +242,7 @@ export class LeaderElector {
     this.#clock.clearTimeout(term.timer);
     term.timer = this.#clock.setTimeout(() => {
       this.#logger.error({ lease: this.#options.name }, "could not renew in time: stops acting");
+      term.lost = true;
       term.abort.abort(
         new NotLeadingError(`Lease ${this.#options.namespace}/${this.#options.name} could not be renewed in time`),
       );
