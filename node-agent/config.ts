@@ -19,6 +19,7 @@ const environment = z.object({
   DROVER_IMAGES_DENIED_CIDRS: list,
   DROVER_IMAGES_ALLOWED_CIDRS: list,
   DROVER_OVS_RUNDIR: z.string().startsWith("/").default("/run/openvswitch"),
+  DROVER_RUNDIR: z.string().startsWith("/").default("/run/drover"),
 });
 
 export interface AgentConfig {
@@ -30,6 +31,8 @@ export interface AgentConfig {
   runtimeVersion: string | undefined;
   images: { denied: string[]; allowed: string[] };
   ovsRunDir: string;
+  /** Gone with the next boot. */
+  runDir: string;
 }
 
 /** Throws a sentence that names every variable that is wrong. */
@@ -49,5 +52,6 @@ export function readConfig(env: Record<string, string | undefined>): AgentConfig
     runtimeVersion: e.DROVER_RUNTIME_VERSION || undefined,
     images: { denied: e.DROVER_IMAGES_DENIED_CIDRS, allowed: e.DROVER_IMAGES_ALLOWED_CIDRS },
     ovsRunDir: e.DROVER_OVS_RUNDIR,
+    runDir: e.DROVER_RUNDIR,
   };
 }

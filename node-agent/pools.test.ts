@@ -37,7 +37,7 @@ describe("reconcilePool", () => {
         },
         node: () => ({ apiVersion: "v1", kind: "Node", metadata: { name: "n1" }, spec: {} }),
         log: silentLogger,
-        onPool: (_, now) => void calls.push(now === undefined ? "gone" : "changed"),
+        looked: () => void calls.push("looked"),
         ...over,
       },
       new AbortController().signal,
@@ -46,16 +46,16 @@ describe("reconcilePool", () => {
   };
 
   test("makes it, and looks again", async () => {
-    expect(await run({ objects: { get: () => pool() } })).toEqual({ calls: ["ensure", "changed"], again: { afterMs: 60_000 } });
+    expect(await run({ objects: { get: () => pool() } })).toEqual({ calls: ["ensure", "looked"], again: { afterMs: 60_000 } });
   });
 
   test("takes down what the API server says is gone", async () => {
-    expect(await run({})).toEqual({ calls: ["remove", "gone"], again: undefined });
+    expect(await run({})).toEqual({ calls: ["remove", "looked"], again: undefined });
   });
 
   test("keeps what only the cache does not have", async () => {
     expect(await run({ client: { get: () => Promise.resolve(pool() as never) } })).toEqual({
-      calls: [],
+      calls: ["looked"],
       again: { afterMs: 15_000 },
     });
   });

@@ -1,5 +1,4 @@
 /** Keeps this node's storage pools as the StoragePools say that select it. */
-import type { HostPool } from "../crds/host.ts";
 import type { StoragePool } from "../crds/pool.ts";
 import { storagePools } from "../crds/resources.ts";
 import type { Informer, KubeClient, Logger, Node, ObjectKey, Requeue } from "../kube/index.ts";
@@ -16,8 +15,8 @@ export interface PoolParts {
   objects: Pick<Informer<StoragePool>, "get">;
   node: () => Node | undefined;
   log: Logger;
-  /** A pool of this node may be another than before; undefined: it is gone. */
-  onPool: (name: string, pool: HostPool | undefined) => void;
+  /** What should be done about a pool was done, or tried. */
+  looked: (name: string) => void;
 }
 
 export type PoolTask = "ensure" | "remove" | "wait";
@@ -31,21 +30,26 @@ export function poolTask(pool: StoragePool | undefined, labels: Record<string, s
 }
 
 export async function reconcilePool(key: ObjectKey, parts: PoolParts, signal: AbortSignal): Promise<Requeue | void> {
-  const { client, pools, objects, log, onPool } = parts;
+  const again = await reconcileOne(key, parts, signal);
+  if (parts.node() !== undefined) parts.looked(key.name);
+  return again;
+}
+
+async function reconcileOne(key: ObjectKey, parts: PoolParts, signal: AbortSignal): Promise<Requeue | void> {
+  const { client, pools, objects, log } = parts;
   const cached = objects.get(key);
   const node = parts.node();
   const task = poolTask(cached, node === undefined ? undefined : (node.metadata.labels ?? {}));
   if (task === "wait") return { afterMs: RETRY_MS };
   if (task === "ensure" && cached !== undefined) {
     const pool = await pools.ensure(cached, signal);
-    onPool(key.name, pool);
     return { afterMs: pool.ready ? LOOK_MS : RETRY_MS };
   }
-  if (!(await pools.list()).includes(key.name)) return onPool(key.name, undefined);
+  if (!(await pools.list()).includes(key.name)) return;
   // A cache that has nothing proves nothing: the API server itself must say that there is no such pool.
   if (cached === undefined && (await client.get(storagePools, key)) !== undefined) return { afterMs: RETRY_MS };
   const outcome = await pools.remove(key.name, signal);
-  if (outcome === "gone") return onPool(key.name, undefined);
+  if (outcome === "gone") return;
   log.info({ pool: key.name, ...outcome }, "a pool cannot be taken down yet");
   return { afterMs: RETRY_MS };
 }

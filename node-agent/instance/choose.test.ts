@@ -1,14 +1,15 @@
 import { describe, expect, test } from "vitest";
+import type { HostFacts } from "../host/index.ts";
 import { chooseMachine, newestMachine } from "./choose.ts";
 import { note } from "./fixtures.ts";
 
-const facts = {
+const facts: HostFacts = {
   accelerator: "TCG",
   runtimeVersion: "r2",
   qemuVersion: "10.1.0",
   machineTypes: ["pc-i440fx-10.1", "pc-q35-9.2", "pc-q35-10.1", "pc-q35-10.0", "q35", "none"],
   cpuModel: "max",
-} as const;
+};
 
 test("versions are compared as numbers", () => {
   expect(newestMachine(facts.machineTypes)).toBe("pc-q35-10.1");

@@ -1,16 +1,7 @@
 /** What machine a guest gets at a start. Pure. */
-import type { InstanceNote } from "./driver.ts";
 import { UserError } from "../errors.ts";
-
-/** What instances that start now can have on this node. */
-export interface HostFacts {
-  accelerator: "KVM" | "TCG";
-  runtimeVersion: string;
-  qemuVersion: string;
-  /** Versioned ones that this QEMU knows. */
-  machineTypes: readonly string[];
-  cpuModel: string;
-}
+import type { HostFacts } from "../host/index.ts";
+import type { InstanceNote } from "./driver.ts";
 
 export interface Machine {
   machineType: string;

@@ -160,9 +160,14 @@ describe("a start", () => {
   });
 
   test("an image that takes longer is said after a second", async () => {
-    let give = (): void => undefined;
-    world.image = () => new Promise((resolve) => (give = () => resolve({ path: "/a", virtualSizeBytes: 1 })));
+    const image = Promise.withResolvers<{ path: string; virtualSizeBytes: number }>();
+    const begun = Promise.withResolvers<void>();
+    world.image = () => {
+      begun.resolve();
+      return image.promise;
+    };
     const done = world.reconcile();
+    await begun.promise;
     await world.clock.advance(1_500);
     expect(world.written).toEqual([
       {
@@ -171,7 +176,7 @@ describe("a start", () => {
         image: { ready: false, reason: "Fetching", message: "the image is being fetched" },
       },
     ]);
-    give();
+    image.resolve({ path: "/a", virtualSizeBytes: 1 });
     await done;
     expect(world.written).toHaveLength(2);
     expect(world.last()?.state).toBe("Running");
@@ -235,8 +240,13 @@ describe("a start", () => {
 
   test("is not broken off by a change that does not matter to it", async () => {
     const give = Promise.withResolvers<{ path: string; virtualSizeBytes: number }>();
-    world.image = () => give.promise;
+    const begun = Promise.withResolvers<void>();
+    world.image = () => {
+      begun.resolve();
+      return give.promise;
+    };
     const done = world.reconcile();
+    await begun.promise;
     world.set({}, { resourceVersion: "2", generation: 2 });
     give.resolve({ path: "/a", virtualSizeBytes: 1 });
     await done;

@@ -9,10 +9,11 @@ import { tapName } from "../../crds/names.ts";
 import { ImageError, type Images } from "../image/index.ts";
 import type { Nics } from "../nic/index.ts";
 import { TAP_QUEUES } from "../nic/index.ts";
+import type { HostFacts } from "../host/index.ts";
 import type { NodePaths } from "../node.ts";
 import type { Pools } from "../pool/index.ts";
 import type { GuestIdentity } from "../types.ts";
-import { chooseMachine, type HostFacts } from "./choose.ts";
+import { chooseMachine } from "./choose.ts";
 import type { InstanceDriver, MachineDisk, MachineNic } from "./driver.ts";
 import type { Progress } from "./guest-status.ts";
 import type { Failure, Situation, Step } from "./plan.ts";
@@ -24,7 +25,7 @@ export interface ExecutorParts {
   pools: Pick<Pools, "ensureVolume" | "removeVolumes" | "place">;
   images: Pick<Images, "ensure">;
   nics: Pick<Nics, "ensure" | "removeAll">;
-  /** Throws UserError while the node's facts are not known. */
+  /** Waits until they are known. Throws UserError when no guest can be run here. */
   hostFacts: () => Promise<HostFacts>;
   paths: NodePaths;
   clock: Clock;

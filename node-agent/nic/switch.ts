@@ -60,6 +60,13 @@ export class LocalSwitch {
     return { uuid: first[0], row: first[1] };
   }
 
+  /** Who does the switching; undefined while that is not known. */
+  datapath(): "kernel" | "userspace" | undefined {
+    const bridge = this.replica.synced ? this.bridge(INTEGRATION_BRIDGE) : undefined;
+    if (bridge === undefined) return undefined;
+    return asOptional(bridge.row["datapath_type"]) === "netdev" ? "userspace" : "kernel";
+  }
+
   bridge(name: string): { uuid: string; row: Row } | undefined {
     return findRow(this.replica, "Bridge", name);
   }

@@ -1,0 +1,259 @@
+/**
+ * The agent of a node: runs the instances that the operator placed here, and tells what the node can do. When it ends, by
+ * whatever, its guests run on; the next one takes them up from what is there.
+ */
+import { readFile } from "node:fs/promises";
+import type { Instance } from "../crds/instance.ts";
+import { CLAIM_LABEL } from "../crds/names.ts";
+import { hosts as hostType, instances as instanceType, storagePools } from "../crds/resources.ts";
+import {
+  Controller,
+  errorText,
+  EventRecorder,
+  Informer,
+  keyOf,
+  KubeClient,
+  realClock,
+  registry,
+  resources,
+  rootLogger,
+  serveHealth,
+  sleep,
+  untilSignal,
+  type ObjectKey,
+  type Pod,
+} from "../kube/index.ts";
+import { OvsdbClient } from "../ovsdb/index.ts";
+import { byInstance, Claims, slim } from "./claim/claims.ts";
+import { readConfig } from "./config.ts";
+import { nodeFacts } from "./facts.ts";
+import { NodeHost } from "./host/index.ts";
+import { Images } from "./image/index.ts";
+import { InstanceController } from "./instance/controller.ts";
+import { LostInstances } from "./instance/lost.ts";
+import { ClaimCgroups } from "./instance/qemu/cgroup.ts";
+import { QemuDriver } from "./instance/qemu/driver.ts";
+import { probe } from "./instance/qemu/probe.ts";
+import { Reporter } from "./instance/reporter.ts";
+import { holdNodeLock } from "./lock.ts";
+import { exposeAgent } from "./metrics.ts";
+import { Links, LocalSwitch, Nics } from "./nic/index.ts";
+import { nodePid, paths } from "./node.ts";
+import { Pools } from "./pool/index.ts";
+import { reconcilePool } from "./pools.ts";
+import { removeUnusedRuntimes } from "./runtimes.ts";
+
+/** Guests that are worked on at a time; most of that time is waiting, for an image or for a guest that shuts down. */
+const WORKERS = 32;
+/** An image may take hours, and is broken off when it is no longer wanted. */
+const INSTANCE_DEADLINE_MS = 12 * 3600_000;
+/** How often the node is searched for what the API does not have. */
+const LOST_LOOK_MS = 30_000;
+const DRAIN_MS = 10_000;
+const LAST_WORDS_MS = 5_000;
+
+const config = readConfig(process.env);
+const log = rootLogger("node-agent");
+const signal = untilSignal();
+let unready: string | undefined = "starting";
+const health = await serveHealth({ port: config.port, ready: () => unready ?? true, live: () => true, registry });
+await holdNodeLock("agent", () => log.info("another agent of this node still runs; waiting for its end"), signal);
+
+const clock = realClock;
+const client = KubeClient.fromDefault({ userAgent: "drover-agent" });
+const onThisNode = { fieldSelector: `spec.nodeName=${config.nodeName}`, logger: log };
+const instances = new Informer(client, instanceType, {
+  fieldSelector: `status.nodeName=${config.nodeName}`,
+  indexes: { uid: (one: Instance) => [one.metadata.uid], pool: (one: Instance) => [one.spec.rootDisk.pool ?? ""] },
+  logger: log,
+});
+const pods = new Informer<Pod>(client, resources.pods, {
+  ...onThisNode,
+  labelSelector: CLAIM_LABEL,
+  indexes: { instance: byInstance },
+  transform: slim,
+});
+const poolObjects = new Informer(client, storagePools, { logger: log });
+const nodes = new Informer(client, resources.nodes, { fieldSelector: `metadata.name=${config.nodeName}`, logger: log });
+const node = () => nodes.get({ name: config.nodeName });
+
+const ovs = new OvsdbClient({ remotes: [{ kind: "unix", path: `${config.ovsRunDir}/db.sock` }], database: "Open_vSwitch", log });
+const local = new LocalSwitch(ovs);
+const nics = new Nics({ local, links: new Links(), log });
+const pools = new Pools({ nodeName: config.nodeName, log });
+const images = new Images({ pools, log, deniedRanges: config.images.denied, shutdown: signal });
+const driver = new QemuDriver({ paths, log });
+const cgroupRoot = `/proc/${nodePid()}/root/sys/fs/cgroup`;
+const cgroups = new ClaimCgroups({ root: cgroupRoot, parent: "" });
+const events = new EventRecorder(client, { controller: "drover.dev/node-agent", instance: config.nodeName, logger: log });
+const reporter = new Reporter({ client, clock, log });
+
+const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+const factsOptions = {
+  mode: config.accelerator,
+  probe: (runtimeVersion: string, stop: AbortSignal) => probe({ paths, runtimeVersion, signal: stop }),
+  runtimes: paths.runtimes,
+  runtimeVersion: config.runtimeVersion,
+  cacheFile: `${config.runDir}/facts.json`,
+  bootId,
+};
+
+const guests = new InstanceController(
+  {
+    nodeName: config.nodeName,
+    instances,
+    driver,
+    pools,
+    images,
+    nics,
+    claims: new Claims({ client, pods, cgroups, cgroupRoot, log }),
+    hostFacts: () => host.facts(),
+    reporter,
+    events,
+    bootId,
+    pool: (name) => pools.get(name),
+    paths,
+    clock,
+    log,
+  },
+  (key) => controller.enqueue(key),
+);
+
+const claimOwner = (pod: Pod): ObjectKey[] => {
+  const name = pod.metadata.labels?.[CLAIM_LABEL];
+  const { namespace } = pod.metadata;
+  return name === undefined || namespace === undefined ? [] : [{ namespace, name }];
+};
+// Before the controller hears of it, so that what a change makes moot is broken off.
+instances.onChange(({ key }) => guests.changed(key));
+pods.onChange(({ old, now }) => {
+  for (const pod of [old, now]) if (pod !== undefined) for (const key of claimOwner(pod)) guests.changed(key);
+});
+
+const controller = new Controller({
+  name: "instances",
+  workers: WORKERS,
+  deadlineMs: INSTANCE_DEADLINE_MS,
+  drainMs: DRAIN_MS,
+  reconcile: (key, stop) => guests.reconcile(key, stop),
+  logger: log,
+})
+  .watch(instances)
+  .watch(pods, ({ old, now }) => [old, now].flatMap((pod) => (pod === undefined ? [] : claimOwner(pod))));
+
+nics.onChange(({ instanceUid }) => {
+  for (const one of instances.byIndex("uid", instanceUid)) controller.enqueue(keyOf(one));
+});
+// The switch is back: taps are looked after, and NICs that wait for it are made.
+local.replica.onSync(() => {
+  for (const one of instances.list()) guests.retry(keyOf(one));
+});
+
+const poolController = new Controller({
+  name: "pools",
+  workers: 2,
+  drainMs: DRAIN_MS,
+  reconcile: (key, stop) =>
+    reconcilePool(key, { client, pools, objects: poolObjects, node, log, looked: (name) => host.poolLooked(name) }, stop),
+  logger: log,
+})
+  .watch(poolObjects)
+  .watch(nodes, ({ old, now }) =>
+    JSON.stringify(old?.metadata.labels) === JSON.stringify(now?.metadata.labels) ? [] : poolObjects.list().map(keyOf),
+  );
+
+const hosts = new Informer(client, hostType, { fieldSelector: `metadata.name=${config.nodeName}`, logger: log });
+const host = new NodeHost({
+  client,
+  nodeName: config.nodeName,
+  namespace: config.namespace,
+  identity: config.podName,
+  clock,
+  log,
+  nodes,
+  hosts,
+  instances,
+  pools,
+  poolNames: () => (poolObjects.hasSynced ? poolObjects.list().map(({ metadata }) => metadata.name) : undefined),
+  probe: (stop) => nodeFacts(factsOptions, stop),
+  ovsDatapath: () => local.datapath(),
+});
+
+// Whoever waits for a pool, or runs on one, hears of what becomes of it.
+const poolWords = new Map<string, string>();
+pools.onChange((name) => {
+  const words = JSON.stringify(pools.get(name));
+  if (poolWords.get(name) === words) return;
+  poolWords.set(name, words);
+  for (const one of instances.byIndex("pool", name)) guests.retry(keyOf(one));
+});
+
+const lost = new LostInstances({ client, instances, driver, nics, nodeName: config.nodeName, paths, clock, log });
+
+/** Looks for what the API does not have, for as long as the agent lives. */
+async function lookForLost(stop: AbortSignal): Promise<void> {
+  await Promise.all([instances.synced, local.replica.whenSynced(stop)]);
+  while (!stop.aborted) {
+    try {
+      await lost.check(stop);
+    } catch (error) {
+      if (!stop.aborted) log.warn({ error: errorText(error) }, "the node could not be searched for what is not in the API");
+    }
+    await sleep(clock, LOST_LOOK_MS, stop);
+  }
+}
+
+async function tidyRuntimes(): Promise<void> {
+  const { runtimeVersion } = await host.facts();
+  const removed = await removeUnusedRuntimes(paths.runtimes, new Set([runtimeVersion]), driver);
+  if (removed.length > 0) log.info({ removed }, "runtimes that nothing needs any more are deleted");
+}
+
+/** What goes on in the background fails only by a bug; the agent then ends and is started anew, its guests run on. */
+const background = (name: string, work: Promise<unknown>): Promise<void> =>
+  work.then(
+    () => undefined,
+    (error: unknown) => {
+      if (signal.aborted) return;
+      log.fatal({ err: error }, `${name} failed; this is a bug`);
+      process.exit(1);
+    },
+  );
+
+exposeAgent(registry, {
+  instances: () => instances.list(),
+  writes: () => reporter.writes,
+  lostDisks: async () => (await lost.disks()).length,
+});
+
+ovs.start(signal);
+for (const informer of [instances, pods, poolObjects, nodes, hosts]) informer.start(signal);
+const work = [
+  background("the instances' controller", controller.start(signal)),
+  background("the pools' controller", poolController.start(signal)),
+  background("the Host", host.run(signal)),
+  background("the search for lost instances", lookForLost(signal)),
+];
+await Promise.race([Promise.all([instances.synced, pods.synced, poolObjects.synced, nodes.synced]), aborted(signal)]);
+if (!signal.aborted) {
+  unready = undefined;
+  log.info({ node: config.nodeName, instances: instances.list().length }, "the agent works");
+  tidyRuntimes().catch((error: unknown) => log.warn({ error: errorText(error) }, "unused runtimes were not deleted"));
+}
+await aborted(signal);
+unready = "ending";
+await Promise.all(work);
+await reporter.close(LAST_WORDS_MS);
+await events.flush(LAST_WORDS_MS);
+guests.close();
+await driver.close();
+await health.close();
+log.info("the agent ends; guests run on");
+process.exit(0);
+
+function aborted(stop: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (stop.aborted) resolve();
+    else stop.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
