@@ -202,8 +202,7 @@ export class QemuDriver implements InstanceDriver {
     try {
       while (looking.again && !this.#closed) {
         looking.again = false;
-        await this.#attach(instanceUid);
-        this.#notify(instanceUid);
+        await this.#attach(instanceUid).finally(() => this.#notify(instanceUid));
       }
     } finally {
       this.#looking.delete(instanceUid);
