@@ -2,6 +2,7 @@
 import { CLAIM_LABEL, claimName, poolResource } from "../../crds/names.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { gibRoundedUp, parseBytes } from "../quantity.ts";
+import { asksForDisk } from "./disk-room.ts";
 import { overheadBytes } from "./overhead.ts";
 
 /** What the chart decides about claims. */
@@ -46,9 +47,8 @@ function requests(instance: Instance, place: ClaimPlace, settings: ClaimSettings
   const { cpu, memory, nics, rootDisk } = instance.spec;
   const ramBytes = parseBytes(memory);
   const overhead = overheadBytes({ ramBytes, cpus: cpu, disks: 1, nics: nics?.length ?? 0 });
-  // A disk that already lies on its node is not advertised there, so it must not be asked for once more.
   const pool =
-    rootDisk.pool === undefined || place.nodeName !== undefined
+    rootDisk.pool === undefined || !asksForDisk(place.serial)
       ? {}
       : { [poolResource(rootDisk.pool)]: String(gibRoundedUp(parseBytes(rootDisk.size))) };
   return {
