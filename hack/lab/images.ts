@@ -29,9 +29,9 @@ const code = [...packages, "crds", "kube", "ovsdb", "operator", "node-agent"];
 const inputs: Record<ImageTarget, string[]> = {
   operator: code,
   "node-agent": code,
-  runtime: ["manifests/images", "node-agent/instance/qemu/launcher"],
+  runtime: ["manifests/images", "manifests/holder", "node-agent/instance/qemu/enter.c"],
   ovn: ["manifests/images"],
-  holder: ["manifests/holder"],
+  holder: ["manifests/holder", "node-agent/instance/qemu/enter.c"],
 };
 
 /** All images as the checkout says; or, where the working tree is mounted over it, with whatever code is in them. */
@@ -109,8 +109,10 @@ const fillNode =
     await mkdir(join(context, "certs"));
     const registry = (await run("npm", ["config", "get", "registry"], { cwd: "/" })).trim();
     const settings = [`registry=${registry}`];
-    if (await exists(HOST_CERTIFICATES)) {
-      await cp(HOST_CERTIFICATES, join(context, "certs", "ca-certificates.crt"), { dereference: true });
+    const named = (await run("npm", ["config", "get", "cafile"], { cwd: "/" })).trim();
+    const certificates = (await exists(named)) ? named : HOST_CERTIFICATES;
+    if (await exists(certificates)) {
+      await cp(certificates, join(context, "certs", "ca-certificates.crt"), { dereference: true });
       settings.push(`cafile=${HOST_CERTIFICATES}`);
     }
     await writeFile(join(context, "etc", "npmrc"), `${settings.join("\n")}\n`);
