@@ -49,6 +49,8 @@ const WORKERS = 32;
 const INSTANCE_DEADLINE_MS = 12 * 3600_000;
 /** How often the node is searched for what the API does not have. */
 const LOST_LOOK_MS = 30_000;
+/** How often unused runtimes are looked for. */
+const TIDY_MS = 3600_000;
 const DRAIN_MS = 10_000;
 const LAST_WORDS_MS = 5_000;
 
@@ -175,7 +177,14 @@ const host = new NodeHost({
   instances,
   pools,
   poolNames: () => (poolObjects.hasSynced ? poolObjects.list().map(({ metadata }) => metadata.name) : undefined),
-  probe: (stop) => nodeFacts(factsOptions, stop),
+  probe: async (stop) => {
+    const found = await nodeFacts(factsOptions, stop);
+    // Guests that could not be started without it need not wait for their turn.
+    setImmediate(() => {
+      for (const one of instances.list()) guests.retry(keyOf(one));
+    });
+    return found;
+  },
   ovsDatapath: () => local.datapath(),
 });
 
@@ -193,11 +202,16 @@ const lost = new LostInstances({ client, instances, driver, nics, nodeName: conf
 /** Looks for what the API does not have, for as long as the agent lives. */
 async function lookForLost(stop: AbortSignal): Promise<void> {
   await Promise.all([instances.synced, local.replica.whenSynced(stop)]);
+  let tidyAt = clock.monotonic();
   while (!stop.aborted) {
     try {
       await lost.check(stop);
+      if (clock.monotonic() >= tidyAt) {
+        await tidyRuntimes();
+        tidyAt = clock.monotonic() + TIDY_MS;
+      }
     } catch (error) {
-      if (!stop.aborted) log.warn({ error: errorText(error) }, "the node could not be searched for what is not in the API");
+      if (!stop.aborted) log.warn({ error: errorText(error) }, "the node could not be searched for what nothing needs");
     }
     await sleep(clock, LOST_LOOK_MS, stop);
   }
@@ -238,7 +252,6 @@ await Promise.race([Promise.all([instances.synced, pods.synced, poolObjects.sync
 if (!signal.aborted) {
   unready = undefined;
   log.info({ node: config.nodeName, instances: instances.list().length }, "the agent works");
-  tidyRuntimes().catch((error: unknown) => log.warn({ error: errorText(error) }, "unused runtimes were not deleted"));
 }
 await aborted(signal);
 unready = "ending";
