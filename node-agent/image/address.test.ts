@@ -52,5 +52,14 @@ describe("addressCheck", () => {
     expect(loose("169.254.169.254")).toBeTypeOf("string");
   });
 
+  it("lets an administrator open a range, but never loopback", () => {
+    const open = addressCheck({ denied: ["10.96.0.0/12"], allowed: ["10.96.7.0/24", "169.254.10.1", "127.0.0.0/8", "::/0"] });
+    expect(open("10.96.7.1")).toBeUndefined();
+    expect(open("169.254.10.1")).toBeUndefined();
+    expect(open("10.96.0.1")).toBeTypeOf("string");
+    expect(open("127.0.0.1")).toBe("loopback");
+    expect(open("::1")).toBe("loopback");
+  });
+
   it("names a range that is none", () => expect(() => addressCheck({ denied: ["10.96/x"] })).toThrow("'10.96/x' is not a range"));
 });

@@ -36,6 +36,8 @@ type Range = ReturnType<typeof ipaddr.parseCIDR>;
 export interface AddressRules {
   /** More ranges that are refused: the cluster's service addresses first of all. */
   denied?: readonly string[];
+  /** Ranges that are allowed although they are refused; never loopback, which is every node's own. */
+  allowed?: readonly string[];
   /** For tests only: an image server on this machine. */
   allowLoopback?: boolean;
 }
@@ -50,9 +52,11 @@ export function addressCheck(rules: AddressRules = {}): (address: string) => str
     ...ALWAYS_DENIED.map(([range, what]): [Range, string] => [ipaddr.parseCIDR(range), what]),
     ...(rules.denied ?? []).map((range): [Range, string] => [parseRange(range), `in ${range}, which is closed to images`]),
   ];
+  const allowed = (rules.allowed ?? []).map(parseRange);
   const carriers = CARRIERS.map(([range, at]): [Range, number] => [ipaddr.parseCIDR(range), at]);
   const check = (address: Address): string | undefined => {
-    if (rules.allowLoopback && loopback.some((range) => contains(range, address))) return undefined;
+    if (loopback.some((range) => contains(range, address))) return rules.allowLoopback ? undefined : "loopback";
+    if (allowed.some((range) => contains(range, address))) return undefined;
     const hit = denied.find(([range]) => contains(range, address));
     if (hit) return hit[1];
     const carrier = carriers.find(([range]) => contains(range, address));

@@ -10,7 +10,7 @@ import { cloneFile, exists, fileSystemRoom, syncDirectory, syncFile } from "../p
 import type { Pools } from "../pool/index.ts";
 import { KeyedLock } from "../pool/lock.ts";
 import { formatSize, nodeReserve } from "../pool/size.ts";
-import type { AddressRules } from "./address.ts";
+import { addressCheck, type AddressRules } from "./address.ts";
 import { parseChecksum, type Checksum } from "./checksum.ts";
 import { NotAnImage, recognise, type ImageContent } from "./content.ts";
 import { convertQcow2 } from "./convert.ts";
@@ -40,6 +40,8 @@ export interface ImagesOptions {
   paths?: NodePaths;
   /** Ranges that images are not fetched from, besides loopback, link-local and metadata: the cluster's service addresses. */
   deniedRanges?: readonly string[];
+  /** Ranges that images may be fetched from although they are denied; never loopback. */
+  allowedRanges?: readonly string[];
   /** A certificate authority that is trusted besides the usual ones, PEM. */
   ca?: string;
   /** Largest file and largest disk that is taken. Default: 1 TiB. */
@@ -48,10 +50,18 @@ export interface ImagesOptions {
   shutdown?: AbortSignal;
   clock?: Clock;
   /** For tests only. */
-  test?: { allowLoopback?: boolean; resolve?: Resolve; limits?: Partial<DownloadLimits>; answerMs?: number };
+  test?: {
+    abandonedMs?: number;
+    allowLoopback?: boolean;
+    resolve?: Resolve;
+    limits?: Partial<DownloadLimits>;
+    answerMs?: number;
+  };
 }
 
 const TIB = 1024 ** 4;
+/** A download that nobody waits for any more is kept for so long. */
+const ABANDONED_MS = 15_000;
 /** A download that nobody went on with for so long is deleted. */
 const STALE_PART_MS = 24 * 3600_000;
 const SLOWEST_BYTES_PER_MS = 10_000;
@@ -81,7 +91,13 @@ export class Images {
     this.#clock = clock;
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...test.limits };
-    this.#rules = { denied: options.deniedRanges ?? [], allowLoopback: test.allowLoopback ?? false };
+    this.#rules = {
+      denied: options.deniedRanges ?? [],
+      allowed: options.allowedRanges ?? [],
+      allowLoopback: test.allowLoopback ?? false,
+    };
+    // A range that is none is told at the start, and not by the first image.
+    addressCheck(this.#rules);
     pools.onPressure((pool, bytes) => this.prune(pool, bytes));
   }
 
@@ -148,11 +164,26 @@ export class Images {
       );
       return made;
     } catch (error) {
-      if (!this.#worthKeeping(error, signal)) await discardPart(part);
+      if (!this.#worthKeeping(error, signal)) await this.#discard(part, checksum, signal);
       if (error instanceof ImageError)
         this.#log.warn({ pool: request.pool, reason: error.reason, error: error.message }, "no image");
       throw error;
     }
+  }
+
+  /** Deletes a download: at once after a refusal, and a while after the last who waited for it has left. */
+  async #discard(part: string, checksum: Checksum, signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) return discardPart(part);
+    // Whoever left may only have been interrupted, and be back in a moment.
+    this.#clock.setTimeout(() => {
+      const wanted = this.#tasks.keys().some((key) => key.startsWith(`${checksum.hex} `));
+      if (wanted || this.#options.shutdown?.aborted) return;
+      this.#locks
+        .run(checksum.hex, () => discardPart(part))
+        .catch((error: unknown) =>
+          this.#log.warn({ part, error: errorText(error) }, "could not delete a download that nobody waits for"),
+        );
+    }, this.#options.test?.abandonedMs ?? ABANDONED_MS);
   }
 
   /** Whether what was received may serve a later call: after breaks and at the agent's end, not when nobody waits any more. */
