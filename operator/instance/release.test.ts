@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { NodeSeen } from "./facts.ts";
-import { nodeRelease } from "./release.ts";
+import { instanceFixture } from "./fixtures.ts";
+import { mayHavePorts, nodeRelease } from "./release.ts";
 
 const answering: NodeSeen = { state: "Answering" };
 const silent: NodeSeen = { state: "Silent", reason: "NodeNotReady", message: "node n1 is not ready" };
@@ -24,5 +25,18 @@ describe("nodeRelease", () => {
 
   it("tells a user what to do about a node that never comes back", () => {
     expect(nodeRelease("n1", "Running", silent)).toHaveProperty("message", expect.stringContaining("delete its Node object"));
+  });
+});
+
+describe("mayHavePorts", () => {
+  const nic = { name: "eth0", network: "blue", mac: "52:54:00:00:00:01", port: "p", mtu: 1442 };
+  it.each([
+    ["placed", instanceFixture({ status: { nodeName: "n1", nics: [nic] } }), true],
+    ["placed, its addresses unknown", instanceFixture({ status: { nodeName: "n1" } }), true],
+    ["never placed", instanceFixture({ status: { nics: [nic] } }), false],
+    ["without NICs", instanceFixture({ spec: { nics: [] }, status: { nodeName: "n1" } }), false],
+    ["new", instanceFixture(), false],
+  ])("%s", (_, instance, expected) => {
+    expect(mayHavePorts(instance)).toBe(expected);
   });
 });

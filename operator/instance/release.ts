@@ -1,5 +1,6 @@
 /** Deletion, in order: what runs on the node, then ports, then claims, then the finalizer. */
 import { CLAIM_LABEL, INSTANCE_FINALIZER } from "../../crds/names.ts";
+import type { Instance } from "../../crds/instance.ts";
 import { instances } from "../../crds/resources.ts";
 import { errorText, removeFinalizer, resources } from "../../kube/index.ts";
 import { dropBudget } from "./budget.ts";
@@ -28,7 +29,12 @@ export function nodeRelease(nodeName: string | undefined, guestState: string | u
   return { state: "Waiting", reason: node.reason, message: `${wait}; ${node.message}; ${hint}` };
 }
 
+/** Ports are made once node and addresses stand in the status: without either there are none, and OVN need not be asked. Pure. */
+export const mayHavePorts = ({ spec, status }: Instance): boolean =>
+  status?.nodeName !== undefined && ((spec.nics ?? []).length > 0 || (status.nics ?? []).length > 0);
+
 async function releasePorts(scope: InstanceScope): Promise<boolean> {
+  if (!mayHavePorts(scope.instance)) return true;
   try {
     await scope.ctx.network.ports.removePorts(scope.instance);
     return true;
