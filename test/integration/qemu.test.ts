@@ -13,6 +13,7 @@ import { QemuDriver } from "../../node-agent/instance/qemu/driver.ts";
 import { enterArguments } from "../../node-agent/instance/qemu/launcher.ts";
 import { isAlive, processNow } from "../../node-agent/ovs/process.ts";
 import { BOOT_SECTOR, probe } from "../../node-agent/instance/qemu/probe.ts";
+import { QmpSession } from "../../node-agent/instance/qemu/qmp/session.ts";
 import { assemble, cannotRunGuests, makeMachine, RUNTIME, type GuestKind, type Machine } from "./qemu/machine.ts";
 
 const reason = await cannotRunGuests();
@@ -89,7 +90,12 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
 
   /** An agent in a process of its own has started the guest and was killed. */
   async function startedByKilledAgent(wanted: MachinePlan): Promise<number> {
-    const task = { root: machine.paths.root, runtimes: join(machine.paths.runtime("x"), ".."), cgroups: machine.cgroups, plan: wanted };
+    const task = {
+      root: machine.paths.root,
+      runtimes: join(machine.paths.runtime("x"), ".."),
+      cgroups: machine.cgroups,
+      plan: wanted,
+    };
     const agent = spawn(process.execPath, [new URL("qemu/agent.ts", import.meta.url).pathname], {
       env: { ...process.env, AGENT_TASK: JSON.stringify(task) },
       stdio: ["ignore", "pipe", "inherit"],
@@ -104,7 +110,8 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     const { pid, wanted } = await start("IDLE");
     await booted();
     const status = await readFile(`/proc/${pid}/status`, "utf8");
-    const field = (name: string): string | undefined => new RegExp(`^${name}:[ \\t]*(.*)$`, "m").exec(status)?.[1]?.replaceAll("\t", " ");
+    const field = (name: string): string | undefined =>
+      new RegExp(`^${name}:[ \\t]*(.*)$`, "m").exec(status)?.[1]?.replaceAll("\t", " ");
     const { uid } = wanted.identity;
     expect(field("Uid")).toBe(`${uid} ${uid} ${uid} ${uid}`);
     expect(field("Gid")).toBe(`${uid} ${uid} ${uid} ${uid}`);
@@ -113,7 +120,10 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     expect([field("NoNewPrivs"), field("Seccomp")]).toEqual(["1", "2"]);
     expect((await readFile(`/proc/${pid}/oom_score_adj`, "utf8")).trim()).toBe("0");
 
-    const mounts = (await readFile(`/proc/${pid}/mounts`, "utf8")).trim().split("\n").map((line) => line.split(" "));
+    const mounts = (await readFile(`/proc/${pid}/mounts`, "utf8"))
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "));
     expect(mounts.map(([, point, , options]) => `${point} ${options?.split(",")[0]}`)).toEqual([
       "/ ro",
       "/usr ro",
@@ -124,7 +134,9 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     expect((await readdir(`/proc/${pid}/root/dev`)).sort()).toEqual(["full", "net", "null", "random", "urandom", "zero"]);
     expect(await readdir(`/proc/${pid}/root/disks/p1`)).toEqual(["root.raw"]);
     // what the guest's process could write to: its disk, its console, its own sockets
-    const open = await Promise.all((await readdir(`/proc/${pid}/fd`)).map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => "")));
+    const open = await Promise.all(
+      (await readdir(`/proc/${pid}/fd`)).map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => "")),
+    );
     const files = open.filter((target) => target.startsWith("/") && !target.startsWith("/dev/") && !target.startsWith("/memfd:"));
     expect(new Set(files)).toEqual(
       new Set([
@@ -135,7 +147,10 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
       ]),
     );
 
-    const cgroups = (await readFile(`/proc/${pid}/cgroup`, "utf8")).trim().split("\n").map((line) => line.split(":")[2]);
+    const cgroups = (await readFile(`/proc/${pid}/cgroup`, "utf8"))
+      .trim()
+      .split("\n")
+      .map((line) => line.split(":")[2]);
     expect(new Set(cgroups)).toEqual(new Set([`/${machine.cgroups.parent}/kubepods/burstable/pod${wanted.claimUid}/drover`]));
     expect(await driver.observe(instanceUid)).toMatchObject({
       state: "running",
@@ -159,7 +174,11 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
 
   test("a second launcher of the same instance is refused while the first one's QEMU lives", async () => {
     const { wanted } = await start("IDLE");
-    const place = { paths: machine.paths, cgroupRoot: "/sys/fs/cgroup", cgroup: `${machine.cgroups.parent}/kubepods/burstable/pod${wanted.claimUid}` };
+    const place = {
+      paths: machine.paths,
+      cgroupRoot: "/sys/fs/cgroup",
+      cgroup: `${machine.cgroups.parent}/kubepods/burstable/pod${wanted.claimUid}`,
+    };
     const args = enterArguments(wanted, place).slice(2); // without --ready
     const second = await execa(join(machine.paths.runtime(RUNTIME), "enter"), args, { reject: false });
     expect(second.exitCode).toBe(70);
@@ -186,9 +205,16 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     expect(id && (await isAlive(id))).toBe(false);
   });
 
+  test("a guest that panics is told from one that shuts down", async () => {
+    await start("PANIC");
+    expect(await until("exited")).toMatchObject({ exit: { reason: "GuestPanicked" } });
+  });
+
   test("a guest that shut down while no agent was there is told from a crash by the next agent", async () => {
     const pid = await startedByKilledAgent(await plan("SHUTDOWN -DTICKS=1"));
-    await expect.poll(() => readFile(join(machine.paths.instanceVm(instanceUid), "console.log"), "utf8"), WAIT).toContain("GUEST");
+    await expect
+      .poll(() => readFile(join(machine.paths.instanceVm(instanceUid), "console.log"), "utf8"), WAIT)
+      .toContain("GUEST");
     await new Promise((resolve) => setTimeout(resolve, 1000));
     expect((await processNow(pid))?.pid).toBe(pid);
     expect(await until("exited")).toMatchObject({ exit: { reason: "GuestShutdown" } });
@@ -199,7 +225,10 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     await start("POLITE");
     await booted();
     await driver.stop(instanceUid, { mode: "clean", deadlineMs: 15_000 }, signal);
-    expect(await driver.observe(instanceUid)).toMatchObject({ state: "exited", exit: { message: "the guest has shut down as asked" } });
+    expect(await driver.observe(instanceUid)).toMatchObject({
+      state: "exited",
+      exit: { message: "the guest has shut down as asked" },
+    });
 
     await driver.forget(instanceUid);
     await start("IDLE");
@@ -207,7 +236,10 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     const from = performance.now();
     await driver.stop(instanceUid, { mode: "clean", deadlineMs: 3000 }, signal);
     expect(performance.now() - from).toBeGreaterThan(2900);
-    expect(await driver.observe(instanceUid)).toMatchObject({ state: "exited", exit: { reason: "Stopped", message: "stopped as asked" } });
+    expect(await driver.observe(instanceUid)).toMatchObject({
+      state: "exited",
+      exit: { reason: "Stopped", message: "stopped as asked" },
+    });
   });
 
   test("a guest above its claim's memory limit: seen, and named", async () => {
@@ -304,9 +336,68 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
   test("a guest that never stops talking does not fill the node's disk", async () => {
     await start("CHATTER");
     const vm = machine.paths.instanceVm(instanceUid);
-    await expect.poll(() => stat(join(vm, "console.log.1")).then(({ size }) => size, () => 0), WAIT).toBe(1024 * 1024);
+    await expect
+      .poll(
+        () =>
+          stat(join(vm, "console.log.1")).then(
+            ({ size }) => size,
+            () => 0,
+          ),
+        WAIT,
+      )
+      .toBe(1024 * 1024);
     expect((await stat(join(vm, "console.log"))).size).toBeLessThan(64 * 1024 * 1024);
     expect((await driver.consoleTail(instanceUid, 500)).length).toBe(500);
+  });
+
+  test("Linux: its guest agent is seen to come, a reset happens in place, it shuts down when asked", async () => {
+    const wanted = await plan("LINUX", { memoryMib: 192 });
+    const { pid } = await driver.start({ ...wanted, cpus: 2 }, signal);
+    await guestAgentOpens();
+    await expect.poll(() => driver.pingGuestAgent(instanceUid, 2000), WAIT).toBe(true);
+    expect(await driver.consoleTail(instanceUid, 100_000)).toContain("GUEST ready");
+
+    const qmp = await QmpSession.connect(join(machine.paths.instanceVm(instanceUid), "qmp2"));
+    await qmp.execute("system_reset");
+    qmp.close();
+    await expect.poll(async () => (await driver.consoleTail(instanceUid, 100_000)).split("GUEST ready").length, WAIT).toBe(3);
+    await expect.poll(() => driver.pingGuestAgent(instanceUid, 2000), WAIT).toBe(true);
+    expect(await driver.observe(instanceUid)).toMatchObject({ state: "running", pid });
+
+    const from = performance.now();
+    await driver.stop(instanceUid, { mode: "clean", deadlineMs: 30_000 }, signal);
+    expect(performance.now() - from).toBeLessThan(15_000); // before the power button, which comes after half of the time
+    expect(await driver.observe(instanceUid)).toMatchObject({ exit: { reason: "Stopped", message: "the guest has shut down as asked" } });
+  });
+
+  /** Waits for it by events alone. */
+  function guestAgentOpens(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const unwatch = driver.watch(instanceUid, () => {
+        driver.observe(instanceUid).then((seen) => seen.guestAgentOpen && finish(), reject);
+      });
+      const timer = setTimeout(() => reject(new Error("no guest agent within 60 s")), 60_000);
+      function finish(): void {
+        clearTimeout(timer);
+        unwatch();
+        resolve();
+      }
+    });
+  }
+
+  test("a runtime may be removed from under a running guest: it runs on, and can be asked and stopped", async () => {
+    const copy = `${RUNTIME}-copy-${process.pid}`;
+    await execa("cp", ["-al", machine.paths.runtime(RUNTIME), machine.paths.runtime(copy)]);
+    try {
+      const { pid } = await driver.start({ ...(await plan("POLITE")), runtimeVersion: copy }, signal);
+      await booted();
+      await rm(machine.paths.runtime(copy), { recursive: true });
+      expect(await readdir(`/proc/${pid}/root/disks/p1`)).toEqual(["root.raw"]);
+      await driver.stop(instanceUid, { mode: "clean", deadlineMs: 15_000 }, signal);
+      expect(await driver.observe(instanceUid)).toMatchObject({ exit: { message: "the guest has shut down as asked" } });
+    } finally {
+      await rm(machine.paths.runtime(copy), { recursive: true, force: true });
+    }
   });
 
   test("the probe runs a guest: here by emulation, and it says why", async () => {

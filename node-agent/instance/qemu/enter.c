@@ -374,7 +374,10 @@ int main(int argc, char **argv)
 	int dir = open_directory(AT_FDCWD, instance);
 	int lock = openat(dir, "lock", O_RDONLY | O_CREAT | O_NOFOLLOW, 0600);
 	if (lock < 0) fail("cannot open the instance's lock");
-	if (flock(lock, LOCK_EX | LOCK_NB) < 0) fail("the instance has a running QEMU already");
+	if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK) errno = 0;
+		fail("the instance has a running QEMU already");
+	}
 	if (fcntl(lock, F_DUPFD, FIRST_OWN_FD - 1) != FIRST_OWN_FD - 1) fail("cannot keep the instance's lock");
 	close(lock);
 	close(dir);

@@ -12,7 +12,7 @@ import { QmpSession, type QmpEvent } from "./qmp/session.ts";
 const CONSOLE_BYTES = 1024 * 1024;
 const STDERR_BYTES = 128 * 1024;
 /** Another client (an agent that is just ending) may hold the first monitor; the second one answers at once. */
-const FIRST_MONITOR_MS = 2_000;
+const FIRST_MONITOR_MS = 500;
 
 export interface MonitorsOptions {
   paths: NodePaths;

@@ -136,7 +136,10 @@ async function askQemu(options: ProbeOptions, directory: string, accelerator: "K
     killSignal: "SIGKILL",
     ...(options.signal ? { signal: options.signal } : {}),
   });
-  child.on("error", () => undefined); // the streams end with it, and the session says so
+  const ended = new Promise<void>((resolve) => {
+    child.once("error", () => resolve()); // its streams end with it, and the session says so
+    child.once("exit", () => resolve());
+  });
   try {
     const qmp = await QmpSession.over(Duplex.from({ readable: child.stdout, writable: child.stdin }), { deadlineMs: FACTS_MS });
     const machines = machineTypes(await queryMachines(qmp));
@@ -148,6 +151,7 @@ async function askQemu(options: ProbeOptions, directory: string, accelerator: "K
     return { qemuVersion, machineTypes: machines, cpuModel };
   } finally {
     child.kill("SIGKILL");
+    await ended; // the next one takes its place and its lock
   }
 }
 

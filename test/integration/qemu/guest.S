@@ -4,6 +4,7 @@
  *   -DPOLITE   waits for its power button, then switches itself off
  *   -DSHUTDOWN switches itself off after about TICKS eighteenths of a second
  *   -DEATER    writes into every page of its memory up to EAT_MIB, then idles
+ *   -DPANIC    tells the panic device (slot 3) that it has panicked
  *   -DCHATTER  writes to its console without end
  * Ports as SeaBIOS sets them up on q35: power management at 0x600, serial at 0x3f8.
  */
@@ -41,7 +42,7 @@ _start:
 	movb $'x', %al
 3:	outb %al, %dx
 	jmp 3b
-#elif defined(EATER)
+#elif defined(EATER) || defined(PANIC)
 	cli
 	movw $0x92, %dx
 	inb %dx, %al
@@ -56,6 +57,17 @@ _start:
 protected:
 	movw $16, %ax
 	movw %ax, %ds
+#if defined(PANIC)
+	movl $(0x80000000 | 3 << 11 | 0x10), %eax	/* its first base address */
+	movw $0xcf8, %dx
+	outl %eax, %dx
+	movw $0xcfc, %dx
+	inl %dx, %eax
+	andl $0xfffffff0, %eax
+	movb $1, (%eax)
+4:	hlt
+	jmp 4b
+#else
 	movl $0x100000, %edi
 3:	movl %edi, (%edi)
 	addl $4096, %edi
@@ -63,6 +75,7 @@ protected:
 	jb 3b
 4:	hlt
 	jmp 4b
+#endif
 	.code16
 gdt:	.quad 0, 0x00cf9a000000ffff, 0x00cf92000000ffff
 gdt_pointer:

@@ -1,8 +1,9 @@
 /** What a node has that runs guests: a runtime, cgroups as the kubelet makes them, pools; all under names of this test's own. */
 import { createHash, randomUUID } from "node:crypto";
-import { chown, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, writeFile } from "node:fs/promises";
+import { chown, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { execa } from "execa";
+import { buildGuest } from "../../../hack/guest/build.ts";
 import { machineMirror } from "../../../hack/lab/base.ts";
 import type { MachinePlan } from "../../../node-agent/instance/driver.ts";
 import { nodePaths, type NodePaths } from "../../../node-agent/node.ts";
@@ -44,8 +45,15 @@ async function ensureRuntime(): Promise<void> {
   await rename(enter, join(runtime, "enter"));
 }
 
-/** What a guest does: a definition for guest.S. */
-export type GuestKind = "IDLE" | "POLITE" | "CHATTER" | `SHUTDOWN -DTICKS=${number}` | `EATER -DEAT_MIB=${number}`;
+/** What a guest does: a definition for guest.S; LINUX is the lab's tiny guest. */
+export type GuestKind =
+  | "IDLE"
+  | "POLITE"
+  | "CHATTER"
+  | "PANIC"
+  | "LINUX"
+  | `SHUTDOWN -DTICKS=${number}`
+  | `EATER -DEAT_MIB=${number}`;
 
 export interface Machine {
   paths: NodePaths;
@@ -54,7 +62,7 @@ export interface Machine {
   pod(memoryMib?: number): Promise<string>;
   /** Takes a pod's cgroups away as the kubelet does: whoever is in them is killed. */
   removePod(podUid: string): Promise<void>;
-  /** Plan of a small guest whose boot sector does what `kind` says; its disk belongs to `owner`. */
+  /** Plan of a small guest that does what `kind` says; its disk belongs to `owner`. */
   plan(
     kind: GuestKind,
     options: { instanceUid: string; owner: { uid: number; gid: number }; memoryMib?: number },
@@ -115,8 +123,12 @@ export async function makeMachine(): Promise<Machine> {
       const volumes = paths.volumes("p1", instanceUid);
       const disk = join(volumes, "root.raw");
       await mkdir(volumes, { recursive: true });
-      await copyFile(await bootSector(kind), disk);
-      await execa("truncate", ["-s", "1M", disk]);
+      if (kind === "LINUX") {
+        await copyFile((await buildGuest(dirname(CACHE))).raw.file, disk);
+      } else {
+        await copyFile(await bootSector(kind), disk);
+        await truncate(disk, 1024 * 1024);
+      }
       await chown(disk, owner.uid, owner.gid);
       return {
         instanceUid,
