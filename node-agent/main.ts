@@ -2,7 +2,6 @@
  * The agent of a node: runs the instances that the operator placed here, and tells what the node can do. When it ends, by
  * whatever, its guests run on; the next one takes them up from what is there.
  */
-import { readFile } from "node:fs/promises";
 import type { Instance } from "../crds/instance.ts";
 import { CLAIM_LABEL } from "../crds/names.ts";
 import { hosts as hostType, instances as instanceType, storagePools } from "../crds/resources.ts";
@@ -33,6 +32,7 @@ import { InstanceController } from "./instance/controller.ts";
 import { LostInstances } from "./instance/lost.ts";
 import { ClaimCgroups } from "./instance/qemu/cgroup.ts";
 import { QemuDriver } from "./instance/qemu/driver.ts";
+import { readBootId } from "./instance/qemu/process.ts";
 import { probe } from "./instance/qemu/probe.ts";
 import { Reporter } from "./instance/reporter.ts";
 import { holdNodeLock } from "./lock.ts";
@@ -90,14 +90,13 @@ const cgroups = new ClaimCgroups({ root: cgroupRoot, parent: "" });
 const events = new EventRecorder(client, { controller: "drover.dev/node-agent", instance: config.nodeName, logger: log });
 const reporter = new Reporter({ client, clock, log });
 
-const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
 const factsOptions = {
   mode: config.accelerator,
   probe: (runtimeVersion: string, stop: AbortSignal) => probe({ paths, runtimeVersion, signal: stop }),
   runtimes: paths.runtimes,
   runtimeVersion: config.runtimeVersion,
   cacheFile: `${config.runDir}/facts.json`,
-  bootId,
+  bootId: await readBootId(),
 };
 
 const guests = new InstanceController(
@@ -112,7 +111,6 @@ const guests = new InstanceController(
     hostFacts: () => host.facts(),
     reporter,
     events,
-    bootId,
     pool: (name) => pools.get(name),
     paths,
     clock,

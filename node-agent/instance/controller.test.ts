@@ -86,7 +86,6 @@ class World {
         }),
       reporter,
       events: { event: (_, type, reason) => void this.events.push(`${type} ${reason}`) },
-      bootId: "boot-1",
       pool: () => (this.poolReady ? { ready: true } : { ready: false, reason: "PoolGone", message: "pool default is gone" }),
       paths: nodePaths(root),
       clock: this.clock,

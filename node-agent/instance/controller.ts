@@ -28,7 +28,6 @@ export interface InstanceParts extends ExecutorParts {
   claims: Pick<Claims, "state" | "endHolders" | "of">;
   reporter: Reporter;
   events: Pick<EventRecorder, "event">;
-  bootId: string;
   /** Whether a pool of this node can be used, and why not. */
   pool: (name: string) => { ready: true } | { ready: false; reason: string; message: string };
 }
@@ -195,7 +194,7 @@ export class InstanceController {
   }
 
   async #look(key: ObjectKey, instance: Instance, memory: Memory): Promise<Situation> {
-    const { driver, claims, nodeName, paths, clock, reporter, bootId } = this.#parts;
+    const { driver, claims, nodeName, paths, clock, reporter } = this.#parts;
     const { uid, deletionTimestamp } = instance.metadata;
     const claim = instance.status?.claim;
     const ours = claim?.uid !== undefined && (claim.node ?? instance.status?.nodeName) === nodeName;
@@ -214,7 +213,6 @@ export class InstanceController {
       claim: ours && state !== undefined ? { uid: claim.uid ?? "", state } : undefined,
       observed,
       otherClaim: elsewhere ? await claims.state(key, { uid: observed.claimUid ?? "", name: undefined }) : undefined,
-      bootId,
       note:
         note.known || instance.status?.guest?.restartedAt === undefined
           ? note

@@ -49,7 +49,6 @@ export const situation = (over: Partial<Situation> = {}): Situation => ({
   claim: { uid: "claim-1", state: { state: "alive" } },
   observed: { state: "absent" },
   otherClaim: undefined,
-  bootId: "boot-1",
   note: NO_NOTE,
   failure: undefined,
   said: undefined,

@@ -75,7 +75,7 @@ const tables: Record<string, [string, Partial<Situation>, Row][]> = {
     ["ended because it was asked to", { observed: exited({ reason: "Stopped" }) }, { steps: START, during: "Preparing" }],
     [
       "the node was rebooted, Never",
-      { observed: exited({ reason: "Unknown" }), bootId: "boot-2", spec: { power: "Running", restart: "Never" } },
+      { observed: exited({ reason: "NodeRestarted" }), spec: { power: "Running", restart: "Never" } },
       { steps: START, during: "Preparing" },
     ],
   ],

@@ -16,8 +16,6 @@ export interface Situation {
   observed: Observed;
   /** The claim that the process runs in, when that is another one. */
   otherClaim: ClaimState | undefined;
-  /** Boot of the node, to tell a reboot from an end. */
-  bootId: string;
   note: RestartNote;
   /** The last attempt to start it in this claim, if it failed. */
   failure: Failure | undefined;
@@ -187,8 +185,7 @@ const restartAsked = (s: Situation): boolean =>
 function planStart(s: Situation, claimUid: string): Plan {
   const exit = exitIn(s, claimUid);
   if (exit !== undefined && !restartAsked(s)) {
-    const rebooted = s.observed.note?.run !== undefined && s.observed.note.run.bootId !== s.bootId;
-    const decision = restartDecision({ exit, policy: s.spec.restart, note: s.note, now: s.now, rebooted });
+    const decision = restartDecision({ exit, policy: s.spec.restart, note: s.note, now: s.now });
     if (decision.restart === "never") {
       const state = exit.reason === "GuestShutdown" ? "Stopped" : "Failed";
       return { steps: [{ step: "remove-taps" }], during: quiet, after: says(state, exit.reason, exit.message, claimUid) };

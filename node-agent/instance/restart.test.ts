@@ -12,7 +12,7 @@ test.each([
   [9, 300_000],
   [1_000, 300_000],
 ])("after %d quick restarts the next waits %d ms", (streak, waitMs) => {
-  const decision = restartDecision({ exit: crash, policy: "OnFailure", note: { ...NO_NOTE, streak }, now: NOW, rebooted: false });
+  const decision = restartDecision({ exit: crash, policy: "OnFailure", note: { ...NO_NOTE, streak }, now: NOW });
   expect(decision).toEqual({ restart: "after", waitMs });
 });
 

@@ -19,10 +19,9 @@ export function restartDecision(facts: {
   policy: InstanceSpec["restart"];
   note: RestartNote;
   now: number;
-  rebooted: boolean;
 }): RestartDecision {
-  const { exit, policy, note, now, rebooted } = facts;
-  if (exit.reason === "Stopped" || rebooted) return { restart: "after", waitMs: 0 };
+  const { exit, policy, note, now } = facts;
+  if (exit.reason === "Stopped" || exit.reason === "NodeRestarted") return { restart: "after", waitMs: 0 };
   if (policy === "Never" || (policy === "OnFailure" && exit.reason === "GuestShutdown")) return { restart: "never" };
   const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(note.streak, 16));
   return { restart: "after", waitMs: Math.max(0, Date.parse(exit.at) + wait - now) };
@@ -36,7 +35,7 @@ export function noteStart(
 ): RestartNote {
   const base = { ...note, known: true, ...(restartedAt === undefined ? {} : { restartedAt }) };
   const { exit, startedAt } = run;
-  if (exit === undefined || exit.reason === "Stopped") return { ...base, streak: 0 };
+  if (exit === undefined || exit.reason === "Stopped" || exit.reason === "NodeRestarted") return { ...base, streak: 0 };
   const lasted = startedAt === undefined ? 0 : Date.parse(exit.at) - Date.parse(startedAt);
   return { ...base, restarts: note.restarts + 1, streak: lasted >= SOUND_RUN_MS ? 0 : note.streak + 1 };
 }
