@@ -1,4 +1,3 @@
 /** Storage pools of a node: see pools.ts for what they promise. */
-export { Pools, type PoolPlace, type PoolsOptions } from "./pools.ts";
-export type { Volume, VolumeRequest } from "./volumes.ts";
+export { Pools } from "./pools.ts";
 export { watchPools } from "./watch.ts";

@@ -22,7 +22,10 @@ export interface PoolsOptions {
   nodeName: string;
   log: Logger;
   paths?: NodePaths;
-  /** Whether a loop pool's file takes its whole size from the node when it is made. Default: true. */
+  /**
+   * Whether a loop pool's file takes its whole size from the node when it is made. Default: true, unless the environment
+   * says DROVER_POOL_RESERVE=false, as where several nodes share one disk.
+   */
   reserve?: boolean;
   /** Called after every step; a test ends the process in it. */
   checkpoint?: (step: PoolStep) => void;
@@ -53,7 +56,7 @@ export class Pools {
   #reclaim: Reclaim | undefined;
 
   constructor(options: PoolsOptions) {
-    const { paths = nodeDefaults, log, nodeName, reserve = true } = options;
+    const { paths = nodeDefaults, log, nodeName, reserve = process.env["DROVER_POOL_RESERVE"] !== "false" } = options;
     this.#paths = paths;
     this.#node = nodeName;
     this.#log = log;

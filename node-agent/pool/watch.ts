@@ -50,19 +50,12 @@ async function watchMounts(options: PoolWatchOptions, signal: AbortSignal): Prom
   const { clock, log, paths, onChange } = options;
   for (let failures = 1; !signal.aborted; failures += 1) {
     try {
-      const args = [
-        "-t",
-        String(nodePid()),
-        "-m",
-        "--",
-        "findmnt",
-        "--poll",
-        "--noheadings",
-        "--raw",
-        "--output",
-        "ACTION,TARGET",
-      ];
-      const child = execa("nsenter", args, { cancelSignal: signal, buffer: false, stdin: "ignore" });
+      const watching = ["findmnt", "--poll", "--noheadings", "--raw", "--output", "ACTION,TARGET"];
+      const child = execa("nsenter", ["-t", String(nodePid()), "-m", "--", ...watching], {
+        cancelSignal: signal,
+        buffer: false,
+        stdin: "ignore",
+      });
       for await (const line of child) {
         const pool = poolOfMount(paths, line.split(" ")[1] ?? "");
         if (pool !== undefined) onChange(pool);
