@@ -61,8 +61,10 @@ export function claimSeen(pod: Pod): ClaimSeen {
   };
 }
 
+/** Whether its agent says that nothing of the instance runs in this claim, nor will. */
+export const saidOver = (claimUid: string, guest: GuestStatus | undefined): boolean =>
+  guest?.claimUid === claimUid && (guest.state === "Stopped" || guest.state === "Failed" || guest.state === "Released");
+
 /** Proof that nothing of the instance runs in this claim, nor will: its agent's word, or a fenced node. */
-export function provenOver(claimUid: string, guest: GuestStatus | undefined, node: NodeSeen): boolean {
-  if (node.state === "Fenced") return true;
-  return guest?.claimUid === claimUid && (guest.state === "Stopped" || guest.state === "Failed" || guest.state === "Released");
-}
+export const provenOver = (claimUid: string, guest: GuestStatus | undefined, node: NodeSeen): boolean =>
+  node.state === "Fenced" || saidOver(claimUid, guest);

@@ -1,7 +1,7 @@
 /** Where an instance is in its life, in one word, with the reason and a sentence. */
 import type { GuestStatus, Instance, InstanceStatus, NicStatus } from "../../crds/instance.ts";
 import type { ClaimPlan } from "./claim-plan.ts";
-import { provenOver, type ClaimSeen, type NodeSeen, type Problem } from "./facts.ts";
+import { saidOver, type ClaimSeen, type NodeSeen, type Problem } from "./facts.ts";
 
 export type Phase = NonNullable<InstanceStatus["phase"]>;
 
@@ -39,13 +39,16 @@ export function currentGuest({ instance, plan }: Pick<StatusFacts, "instance" | 
   return guest !== undefined && guest.claimUid === plan.record?.uid ? guest : undefined;
 }
 
-/** Whether something of the instance may run, or has to be released, on a node that cannot be asked. */
+/** Why the node cannot be asked about what it still holds of the instance; undefined when it can, or holds nothing. */
 function unanswered({ instance, plan, node, nodeName }: StatusFacts): Problem | undefined {
   if (node.state === "Answering") return undefined;
   const guest = instance.status?.guest;
-  const mayRun = plan.record?.uid !== undefined && !provenOver(plan.record.uid, guest, node);
-  const mustRelease = nodeName !== undefined && guest?.state !== "Released";
-  if (!(instance.metadata.deletionTimestamp === undefined ? mayRun : mustRelease)) return undefined;
+  const claimUid = plan.record?.uid;
+  const isHeld =
+    instance.metadata.deletionTimestamp === undefined
+      ? claimUid !== undefined && !saidOver(claimUid, guest)
+      : nodeName !== undefined && guest?.state !== "Released" && node.state !== "Gone";
+  if (!isHeld) return undefined;
   if (node.state !== "Gone") return { reason: node.reason, message: node.message };
   return {
     reason: "NodeGone",
@@ -103,7 +106,7 @@ function placed(facts: StatusFacts): PhaseSeen {
 export function computePhase(facts: StatusFacts): PhaseSeen {
   const { instance, plan, problems, nodeName } = facts;
   const silent = unanswered(facts);
-  if (silent !== undefined) return { phase: "Unknown", ...silent };
+  if (silent !== undefined) return { phase: "Unknown", ...(problems.release ?? silent) };
   if (instance.metadata.deletionTimestamp !== undefined) {
     return { phase: "Stopping", ...(problems.release ?? { reason: "Deleting", message: "it is being deleted" }) };
   }

@@ -22,6 +22,7 @@ const running: GuestStatus = {
   nics: [{ name: "eth0", tap: "d1", installed: true }],
 };
 const silent: NodeSeen = { state: "Silent", reason: "NodeNotReady", message: "node n1 does not answer" };
+const fenced: NodeSeen = { state: "Fenced", reason: "NodeOutOfService", message: "node n1 was put out of service" };
 const noNetwork = { reason: "NetworkNotFound", message: "there is no Network blue" };
 const noPool = { reason: "PoolNotFound", message: "there is no StoragePool local" };
 const noRoom = { reason: "Unschedulable", message: "0/3 nodes are available: 3 Insufficient memory." };
@@ -115,6 +116,18 @@ describe("computeStatus", () => {
     ["runs, its network gone from view", { problems: { network: noNetwork } }, "Running/NetworkNotFound TTTFF"],
     ["node silent", { node: silent }, "Unknown/NodeNotReady TTTTU"],
     ["node gone", { node: { state: "Gone" } }, "Unknown/NodeGone TTTTU"],
+    ["node fenced, its claim still there", { node: fenced }, "Unknown/NodeOutOfService TTTTU"],
+    [
+      "node fenced, its guest had ended before",
+      { node: fenced, guest: { ...running, state: "Failed" } },
+      "Error/GuestFailed TTTTF",
+    ],
+    [
+      "node fenced, claim gone: waits for the node",
+      { ...unplaced, nodeName: "n1", node: fenced, guest: running },
+      "Pending/Scheduling FTTFF",
+    ],
+    ["deleted, node gone: let go", { deleting: true, node: { state: "Gone" } }, "Stopping/Deleting TTTTF"],
     ["memory limit", { guest: { ...running, state: "Failed", reason: "MemoryLimit", message: "m" } }, "Error/MemoryLimit TTTTF"],
     ["shut itself down", { guest: { ...running, state: "Stopped", nics: [] } }, "Stopped/GuestStopped TTTFF"],
     ["claim lost", { claim: undefined, step: { do: "wait", reason: "ClaimLost", message: "" } }, "Stopping/ClaimLost TTTTF"],
