@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { chmod, readdir, readFile, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
@@ -18,6 +19,9 @@ import { assemble, cannotRunGuests, makeMachine, RUNTIME, type GuestKind, type M
 
 const reason = await cannotRunGuests();
 const signal = AbortSignal.timeout(600_000);
+/** On hybrid systems: a v2 hierarchy without controllers, good for joining and finding. */
+const UNIFIED = "/sys/fs/cgroup/unified";
+const hasUnified = existsSync(join(UNIFIED, "cgroup.controllers"));
 const WAIT = { timeout: 20_000, interval: 20 };
 
 describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefined ? "" : ` (skipped: ${reason})`}`, () => {
@@ -184,6 +188,47 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     expect(second.exitCode).toBe(70);
     expect(second.stderr).toContain("the instance has a running QEMU already");
     expect((await machine.processes()).length).toBe(1);
+  });
+
+  test.each<[string, Record<string, string[]>, string]>([
+    ["no such pod", { "--cgroup": ["kubepods/podnone"] }, "there is no cgroup /sys/fs/cgroup/memory/kubepods/podnone"],
+    ["a way out of the cgroups", { "--cgroup": ["kubepods/../../x"] }, "--cgroup must be relative, without .."],
+    ["root", { "--uid": ["0"] }, "--uid must be a number from 1 to 2147483647"],
+    ["no number", { "--gid": ["100000x"] }, "--gid must be a number"],
+    ["a pool with a slash", { "--disk": ["../p=/tmp"] }, "--disk: not a pool's name"],
+    ["a disk elsewhere by ..", { "--disk": ["p=/var/lib/../../etc"] }, "--disk must be an absolute path without .."],
+    ["a socket elsewhere", { "--listen": ["3=../qmp"] }, "--listen and --append take FD=NAME"],
+    ["standard output as a socket", { "--listen": ["1=qmp"] }, "a descriptor must be a number from 3 to 62"],
+    ["no runtime", { "--runtime": ["/nonexistent"] }, "cannot open /nonexistent: No such file or directory"],
+  ])("the launcher refuses %s", async (_, change, words) => {
+    await driver.prepare({ instanceUid, namespace: "test", name: "guest" });
+    const options = {
+      "--cgroup": [`${machine.cgroups.parent}/kubepods/burstable/pod${await machine.pod()}`],
+      "--runtime": [machine.paths.runtime(RUNTIME)],
+      "--instance": [machine.paths.instance(instanceUid)],
+      "--uid": ["100000"],
+      "--gid": ["100000"],
+      ...change,
+    };
+    const args = Object.entries(options).flatMap(([name, values]) => values.flatMap((value) => [name, value]));
+    const enter = join(machine.paths.runtime(RUNTIME), "enter");
+    const { exitCode, stderr } = await execa(enter, [...args, "--", "/usr/bin/busybox", "true"], { reject: false });
+    expect({ exitCode, stderr }).toEqual({ exitCode: 70, stderr: expect.stringContaining(words) as string });
+  });
+
+  test.skipIf(!hasUnified)("one hierarchy, as on cgroup v2", async () => {
+    const v2 = new QemuDriver({
+      paths: machine.paths,
+      log: silentLogger,
+      cgroupRoot: UNIFIED,
+      cgroups: { root: UNIFIED, parent: machine.cgroups.parent },
+    });
+    const { pid } = await v2.start(await plan("SHUTDOWN -DTICKS=20"), signal);
+    const cgroup = (await readFile(`/proc/${pid}/cgroup`, "utf8")).split("\n").find((line) => line.startsWith("0::"));
+    expect(cgroup).toMatch(/kubepods\/burstable\/pod[-0-9a-f]+\/drover$/);
+    expect(await until("exited", v2)).toMatchObject({ exit: { reason: "GuestShutdown" } });
+    await v2.forget(instanceUid);
+    await v2.close();
   });
 
   test("the agent is killed: a new one has the same process within 2 s, and sees its events", async () => {

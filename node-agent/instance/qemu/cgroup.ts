@@ -83,8 +83,8 @@ export class ClaimCgroups {
     const directory = await this.#accounting(podUid);
     if (directory === undefined) return undefined;
     const text = (await read(join(directory, "memory.oom_control"))) ?? (await read(join(directory, "memory.events")));
-    const count = /^oom_kill (\d+)$/m.exec(text ?? "");
-    return count ? Number(count[1]) : undefined;
+    // no counter at all: a kernel without memory accounting, which kills nobody for it
+    return Number(/^oom_kill (\d+)$/m.exec(text ?? "")?.[1] ?? 0);
   }
 
   /** Removes the empty leaf from every hierarchy. May be repeated; throws while a process is in it. */

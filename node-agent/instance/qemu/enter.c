@@ -43,7 +43,7 @@
 
 enum { MAX_DISKS = 64, MAX_FDS = 8, FIRST_OWN_FD = 64, EXIT_SETUP = 70 };
 
-struct disk { char name[64]; const char *path; int fd; };
+struct disk { const char *name, *path; int fd; };
 struct handed { int fd; const char *name; int is_socket; };
 
 static int ready = -1;
@@ -54,11 +54,10 @@ static void fail(const char *format, ...)
 	int code = errno;
 	va_list list;
 	va_start(list, format);
-	int n = vsnprintf(text, sizeof text - 1, format, list);
+	vsnprintf(text, sizeof text, format, list);
 	va_end(list);
-	if (n < 0) n = 0;
-	if (n > (int)sizeof text - 2) n = sizeof text - 2;
-	if (code != 0) n += snprintf(text + n, sizeof text - n, ": %s", strerror(code));
+	size_t n = strlen(text);
+	if (code != 0) snprintf(text + n, sizeof text - n, ": %s", strerror(code));
 	dprintf(2, "enter: %s\n", text);
 	if (ready >= 0) dprintf(ready, "%s\n", text);
 	_exit(EXIT_SETUP);
@@ -102,7 +101,7 @@ static struct handed handed(char *argument, int is_socket)
 	errno = 0;
 	if (equals == NULL || !is_name(equals + 1)) fail("--listen and --append take FD=NAME");
 	*equals = 0;
-	return (struct handed){ (int)number(argument, 3, FIRST_OWN_FD - 1, "a descriptor"), equals + 1, is_socket };
+	return (struct handed){ (int)number(argument, 3, FIRST_OWN_FD - 2, "a descriptor"), equals + 1, is_socket };
 }
 
 /* Descriptors of our own lie high and close at exec; those below are for the command. */
@@ -172,8 +171,7 @@ static int join(int hierarchy, const char *name, const char *pod_path)
 		fill_cpuset(pod, leaf, "cpuset.mems");
 	}
 	if (write_text(leaf, "cgroup.procs", "0") < 0) fail("cannot join %s/drover (%s)", pod_path, name);
-	close(leaf);
-	close(pod);
+	close(leaf), close(pod);
 	return 1;
 }
 
@@ -226,9 +224,7 @@ static void hand_over(int vm, const struct handed *h)
 		fd = openat(vm, h->name, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0640);
 		if (fd < 0) fail("cannot open vm/%s", h->name);
 	}
-	if (fd == h->fd) return;
-	if (dup2(fd, h->fd) < 0) fail("cannot hand over vm/%s", h->name);
-	close(fd);
+	if (fd != h->fd && (dup2(fd, h->fd) < 0 || close(fd) < 0)) fail("cannot hand over vm/%s", h->name);
 }
 
 static void bind_mount(int from, const char *to, unsigned long flags)
@@ -256,12 +252,9 @@ static void new_root(int usr, int vm, const struct disk *disks, int n, int kvm, 
 	static const char *const directories[] = { "usr", "dev", "dev/net", "proc", "vm", "disks" };
 	for (size_t i = 0; i < sizeof directories / sizeof *directories; i++)
 		if (mkdir(directories[i], 0755) < 0) fail("cannot make /%s", directories[i]);
-	static const char *const links[] = { "bin", "lib", "lib64" };
-	for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-		char target[16];
-		snprintf(target, sizeof target, "usr/%s", links[i]);
-		if (symlink(target, links[i]) < 0) fail("cannot link /%s", links[i]);
-	}
+	static const char *const links[] = { "usr/bin", "usr/lib", "usr/lib64" };
+	for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+		if (symlink(links[i], links[i] + 4) < 0) fail("cannot link /%s", links[i] + 4);
 	device("dev/null", 0666, 1, 3, 0, 0);
 	device("dev/zero", 0666, 1, 5, 0, 0);
 	device("dev/full", 0666, 1, 7, 0, 0);
@@ -324,12 +317,12 @@ int main(int argc, char **argv)
 		{ "instance", 1, 0, 'i' }, { "disk", 1, 0, 'd' }, { "uid", 1, 0, 'u' }, { "gid", 1, 0, 'g' }, { "kvm", 0, 0, 'k' },
 		{ "listen", 1, 0, 'l' }, { "append", 1, 0, 'a' }, { "ready", 1, 0, 'R' }, { 0 },
 	};
+	char *equals;
 	const char *cgroup = NULL, *cgroup_root = "/sys/fs/cgroup", *runtime = NULL, *instance = NULL;
 	struct disk disks[MAX_DISKS];
 	struct handed fds[MAX_FDS];
 	int n_disks = 0, n_fds = 0, kvm = 0, no_cgroup = 0, ready_fd = -1;
 	long uid = -1, gid = -1;
-	char *equals;
 	for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		errno = 0;
 		switch (o) {
@@ -351,8 +344,7 @@ int main(int argc, char **argv)
 			if (equals == NULL || n_disks == MAX_DISKS) fail("--disk takes POOL=DIR, at most %d times", MAX_DISKS);
 			*equals = 0;
 			if (!is_name(optarg)) fail("--disk: not a pool's name");
-			strcpy(disks[n_disks].name, optarg);
-			disks[n_disks++].path = directory(equals + 1, "--disk");
+			disks[n_disks++] = (struct disk){ optarg, directory(equals + 1, "--disk"), -1 };
 			break;
 		default: fail("unknown option");
 		}
@@ -374,10 +366,7 @@ int main(int argc, char **argv)
 	int dir = open_directory(AT_FDCWD, instance);
 	int lock = openat(dir, "lock", O_RDONLY | O_CREAT | O_NOFOLLOW, 0600);
 	if (lock < 0) fail("cannot open the instance's lock");
-	if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
-		if (errno == EWOULDBLOCK) errno = 0;
-		fail("the instance has a running QEMU already");
-	}
+	if (flock(lock, LOCK_EX | LOCK_NB) < 0) fail("the instance has a running QEMU already");
 	if (fcntl(lock, F_DUPFD, FIRST_OWN_FD - 1) != FIRST_OWN_FD - 1) fail("cannot keep the instance's lock");
 	close(lock);
 	close(dir);
@@ -401,9 +390,9 @@ int main(int argc, char **argv)
 	limits();
 	drop((uid_t)uid, (gid_t)gid);
 
-	sigset_t all;
-	sigemptyset(&all);
-	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	char *environment[] = { "PATH=/usr/bin", "LC_ALL=C", NULL };
 	if (ready >= 0 && write(ready, "exec\n", 5) != 5) fail("nobody waits for the start");
 	execve(argv[optind], argv + optind, environment);
