@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
+import { withSandbox } from "./sandbox.ts";
 
 /** Nobody's identity: no other process of a node has it, and no file but the one being written. */
 const CONVERTER_UID = 2_099_999_999;
@@ -18,7 +19,7 @@ export interface Conversion {
 }
 
 /** qemu-img's command line. Files are named by the descriptors that it inherits: their directories stay closed to it. */
-export function convertCommand(virtualSizeBytes: number): [command: string, args: string[]] {
+export function convertCommand(virtualSizeBytes: number, root: string): [command: string, args: string[]] {
   const limits = [`--as=${2048 * MIB}`, `--fsize=${virtualSizeBytes + MIB}`, "--nofile=64", "--core=0", "--cpu=7200"];
   const identity = [
     `--reuid=${CONVERTER_UID}`,
@@ -32,13 +33,29 @@ export function convertCommand(virtualSizeBytes: number): [command: string, args
   const convert = ["qemu-img", "convert", "-q", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", ...files];
   return [
     "unshare",
-    ["--net", "--ipc", "--", "nice", "-n", "10", "prlimit", ...limits, "--", "setpriv", ...identity, "--", ...convert],
+    [
+      "--net",
+      "--ipc",
+      `--root=${root}`,
+      "--",
+      "nice",
+      "-n",
+      "10",
+      "prlimit",
+      ...limits,
+      "--",
+      "setpriv",
+      ...identity,
+      "--",
+      ...convert,
+    ],
   ];
 }
 
 /**
  * Fills the target from a qcow2 file whose header was checked before. The source is read as it is: no backing file, no
- * other file by any name can be opened, there is no network, and time, memory and file size are limited.
+ * other file by any name can be opened, there is no network, nothing of the agent's to be read, and time, memory and file
+ * size are limited.
  * Throws with qemu-img's own words.
  */
 export async function convertQcow2({ source, target, virtualSizeBytes, signal }: Conversion): Promise<void> {
@@ -49,10 +66,10 @@ export async function convertQcow2({ source, target, virtualSizeBytes, signal }:
     await from.chmod(0o444);
     await to.truncate(virtualSizeBytes);
     await to.chown(CONVERTER_UID, CONVERTER_UID);
-    const [command, args] = convertCommand(virtualSizeBytes);
-    const result = await runWithFiles(command, args, [from.fd, to.fd], {
-      deadlineMs: 60_000 + Math.ceil(virtualSizeBytes / SLOWEST),
-      signal,
+    const deadlineMs = 60_000 + Math.ceil(virtualSizeBytes / SLOWEST);
+    const result = await withSandbox((root) => {
+      const [command, args] = convertCommand(virtualSizeBytes, root);
+      return runWithFiles(command, args, [from.fd, to.fd], { deadlineMs, signal });
     });
     signal.throwIfAborted();
     if (result.exitCode !== 0) throw new Error(words(result));

@@ -3,6 +3,8 @@ import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ImagesOptions } from "../../node-agent/image/index.ts";
+import { convertCommand } from "../../node-agent/image/convert.ts";
+import { withSandbox } from "../../node-agent/image/sandbox.ts";
 import { sha256 } from "./support/image-server.ts";
 import { ask, MIB, never, POOL, run, useImageBench } from "./support/image-bench.ts";
 
@@ -224,8 +226,22 @@ describe("a hostile or wrong file with the right checksum", () => {
       bench()
         .agent()
         .ensure(ask(bench().server.file("/t", bad), bad), never),
-    ).rejects.toMatchObject({ reason: "ImportFailed" });
+    ).rejects.toMatchObject({ reason: "ImportFailed", message: expect.stringContaining("qemu-img: ") });
     expect(await bench().left()).toEqual([]);
+  });
+
+  it("meets a converter that has programs, no process but itself, no network, and nothing to read or write", async () => {
+    const inside = (...command: string[]): Promise<string> =>
+      withSandbox(async (directory) => {
+        const [enter, args] = convertCommand(MIB, directory);
+        return run(enter, ...args.slice(0, args.indexOf("qemu-img")), ...command);
+      });
+    expect((await inside("ls", "/")).split("\n").filter((name) => !/^(bin|sbin|lib\d*)$/.test(name))).toEqual(["proc", "usr"]);
+    expect((await inside("ls", "/proc")).split("\n").filter((name) => /^\d+$/.test(name)).length).toBe(1);
+    expect((await inside("cat", "/proc/net/dev")).trim().split("\n").length, "the loopback only").toBe(3);
+    await expect(inside("touch", "/usr/x")).rejects.toThrow(/Read-only file system|Permission denied/);
+    expect(await inside("id", "-u")).toBe("2099999999");
+    expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain("drover-convert");
   });
 
   it("larger than the pool is refused with both sizes, and not fetched again", async () => {
