@@ -3,8 +3,17 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Probe } from "../../hack/lab/probe.ts";
-import { addressOf, ask, instance, leftOn, observer, processOf, statusWithin } from "../../hack/kit/guest.ts";
-import { apply, images, kubectl, namespaceManifest, networkManifest, virtualMachine, waitFor } from "../../hack/kit/cluster.ts";
+import { addressOf, ask, instance, leftOn, observer, processOf, status, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  apply,
+  eventually,
+  images,
+  kubectl,
+  namespaceManifest,
+  networkManifest,
+  virtualMachine,
+  waitFor,
+} from "../../hack/kit/cluster.ts";
 
 const sample = path.resolve(import.meta.dirname, "../../manifests/samples/first.yaml");
 
@@ -71,9 +80,10 @@ describe("two instances on two nodes", () => {
   test("each has by DHCP the addresses that its status tells", async () => {
     for (const name of ["one", "two"]) {
       const nic = (await instance("pair", name)).status?.nics?.[0];
-      const report = await statusWithin(probe, nic?.ipv4 ?? "", 60);
-      expect(report.ipv4).toBe(nic?.ipv4);
-      expect(report.ipv6).toContain(nic?.ipv6);
+      const ipv4 = nic?.ipv4 ?? "";
+      const ipv6 = nic?.ipv6 ?? "";
+      expect((await statusWithin(probe, ipv4, 60)).ipv4).toBe(ipv4);
+      await eventually(async () => (await status(probe, ipv4)).ipv6.includes(ipv6), 60, `${name} has leased ${ipv6}`);
     }
   });
 
@@ -85,7 +95,8 @@ describe("two instances on two nodes", () => {
       expect(addresses.toSorted()).toEqual([two?.ipv4 ?? "", two?.ipv6 ?? ""].toSorted());
     }
     for (const target of ["two", second, two?.ipv6 ?? ""]) {
-      expect(await ask<{ ok: boolean }>(probe, first, `/ping/${target}`), `ping ${target}`).toMatchObject({ ok: true });
+      // The first router advertisement may take a while to come.
+      await eventually(async () => (await ask<{ ok: boolean }>(probe, first, `/ping/${target}`)).ok, 60, `one reaches ${target}`);
     }
   });
 

@@ -84,6 +84,20 @@ test("killed half way, a second up repairs", async () => {
   expect(await left()).toEqual([]);
 });
 
+test("a loop device that a node attached and never let go is taken too", async () => {
+  await command("up");
+  const attach = "truncate -s 8M /var/lib/drover/left.img && losetup --find --show /var/lib/drover/left.img";
+  const inNode = await execa(process.execPath, [join(checkout, "hack", "lab", "main.ts"), "in-node", "n2", "sh", "-c", attach], {
+    env,
+  });
+  const loop = inNode.stdout.trim();
+  const attached = async (): Promise<boolean> => (await execa("losetup", ["-a"])).stdout.includes(`${loop}:`);
+  expect(await attached()).toBe(true);
+  await takeDown();
+  expect(await attached()).toBe(false);
+  expect(await left()).toEqual([]);
+});
+
 test("the inventory sees a leak of every kind", async () => {
   const mark = `leak-${lab.id}`;
   const place = join("/tmp", mark);
