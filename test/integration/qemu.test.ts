@@ -296,6 +296,14 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
     await other.close();
   });
 
+  test("a QEMU that hangs is not taken for ended; a forced stop ends it all the same", async () => {
+    const { pid } = await start("IDLE");
+    process.kill(pid, "SIGSTOP");
+    expect(await driver.observe(instanceUid)).toMatchObject({ state: "running", pid, runState: "not-answering" });
+    await driver.stop(instanceUid, { mode: "force", deadlineMs: 0 }, signal);
+    expect(await driver.observe(instanceUid)).toMatchObject({ state: "exited", exit: { reason: "Stopped" } });
+  });
+
   test("QEMU killed by someone: told by its parent, guessed by no one else", async () => {
     const { pid, wanted } = await start("IDLE");
     process.kill(pid, "SIGKILL");
@@ -346,6 +354,10 @@ describe.skipIf(reason !== undefined)(`QEMU under the driver${reason === undefin
         reason: "DiskMissing",
         message: "disk root in pool p1 is not there (ENOENT); is the pool mounted?",
       });
+    });
+
+    test("a claim too small for QEMU itself", async () => {
+      expect(await failure(await plan("IDLE", { limitMib: 8 }))).toMatchObject({ reason: "MemoryLimit" });
     });
 
     test("a tap that is not there", async () => {

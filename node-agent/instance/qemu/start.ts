@@ -50,6 +50,9 @@ export async function startMachine(context: QemuContext, wanted: MachinePlan, si
       return rest;
     });
     if (signal.aborted) throw cause;
+    if (((await cgroups.oomKills(claimUid)) ?? 0) > run.oomKillsBefore) {
+      throw new UserError("MemoryLimit", "the kernel ended QEMU at the memory limit of its claim while it started", { cause });
+    }
     const words = lastWords(await readStderr(context, instanceUid));
     throw new UserError("QemuFailed", `QEMU does not start: ${words || errorText(cause)}`, { cause });
   }
