@@ -10,16 +10,17 @@ const instance = (size: string, status: Partial<InstanceStatus>): Instance =>
 
 describe("unclaimedGib", () => {
   it("counts disks that lie here without a claim, in whole GiB each", () => {
-    const claim = { name: "c", serial: 1 };
+    const claim = { name: "c", serial: 1, uid: "u" };
     const all = [
       instance("1536Mi", { nodeName: "n1" }),
       instance("3Gi", { nodeName: "n1" }),
       instance("9Gi", { nodeName: "n1", claim }),
+      instance("1Gi", { nodeName: "n1", claim: { ...claim, serial: 2 } }),
       instance("9Gi", { nodeName: "n2" }),
       instance("9Gi", {}),
       instance("9Gi", { nodeName: "n1", guest: { state: "Released" } }),
     ];
-    expect([...unclaimedGib(all, "n1")]).toEqual([["local", 5]]);
+    expect([...unclaimedGib(all, "n1")]).toEqual([["local", 6]]);
   });
 });
 
