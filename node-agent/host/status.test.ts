@@ -76,7 +76,8 @@ describe("hostStatus", () => {
     };
     expect(hostStatus(starting, first, at("2026-01-02T00:00:00Z"))).toEqual(first);
     const settled = hostStatus({ ...starting, poolsSettled: true }, first, at("2026-01-02T00:00:00Z"));
-    expect(settled).toEqual({ ...first, pools: [], poolNames: "" });
+    const { pools: _, ...without } = first;
+    expect(settled).toEqual({ ...without, poolNames: "" });
   });
 
   it("knows what nobody waits for", () => {

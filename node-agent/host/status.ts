@@ -50,7 +50,8 @@ export function hostStatus(seen: HostSeen, before: HostStatus | undefined, now: 
   return {
     ...(facts ?? factsOf(before)),
     ...(ovsDatapath === undefined ? {} : { ovsDatapath }),
-    pools,
+    // Server-side apply drops a list that became empty; said so here, it compares equal with what comes back.
+    ...(pools.length === 0 ? {} : { pools }),
     poolNames: ready.join(","),
     instances,
     conditions: setCondition(before?.conditions, readiness(seen, before), now),

@@ -169,7 +169,11 @@ describe("a node", () => {
       seenNodes,
       () => seenNodes.get({ name: "n1" })?.status?.capacity?.["cpu"] === "4" && capacity() === undefined,
     );
-    await until("the Host has no pool", seenHosts, () => seenHosts.get({ name: "n1" })?.status?.pools?.length === 0);
+    await until(
+      "the Host has no pool",
+      seenHosts,
+      () => seenHosts.get({ name: "n1" })?.status?.poolNames === "" && poolOf() === undefined,
+    );
     await agent.end();
   });
 });
