@@ -108,3 +108,9 @@ export const removeCgroup = async (group: string): Promise<void> => {
     return left ? undefined : true;
   });
 };
+
+/** Moves this process into a cgroup, and with it all that it will start. */
+export const joinCgroup = async (group: string): Promise<void> => {
+  await makeCgroup(group);
+  for (const hierarchy of await hierarchies()) await writeFile(join(hierarchy, group, "cgroup.procs"), String(process.pid));
+};

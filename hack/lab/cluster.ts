@@ -8,12 +8,12 @@ import { sweep, writeWhole } from "./files.ts";
 import type { Lab, LabNode } from "./identity.ts";
 import { ensureImages, type BuiltImage, type ImageSet } from "./images.ts";
 import { ensureHub } from "./network.ts";
-import { ensureNode, type NodeParts } from "./node/node.ts";
+import { daemonLog, ensureNode, observeNode, type NodeParts } from "./node/node.ts";
 import { ensurePause, ensurePauseImage } from "./pause.ts";
 import { preflight } from "./preflight.ts";
-import { isAlive } from "./processes.ts";
+import { isAlive, logTail } from "./processes.ts";
 import type { Progress } from "./progress.ts";
-import { eventually, LabError } from "./run.ts";
+import { eventually, HopelessError } from "./run.ts";
 
 /**
  * Runs work while no other command changes this lab, waiting up to `waitMs` for one that does. The lock is an abstract socket:
@@ -74,18 +74,29 @@ export const ensureCluster = async (lab: Lab, progress: Progress, which: ImageSe
   return { binaries, images, changed };
 };
 
+/** Throws what a node's kubelet said last, if it has ended: then no waiting helps. */
+const kubeletsRun = async (lab: Lab): Promise<void> => {
+  const { program } = await ensurePause(lab);
+  for (const node of lab.nodes) {
+    const seen = await observeNode(node, program);
+    if (seen.init === undefined || seen.kubelet !== undefined) continue;
+    throw new HopelessError(`the kubelet of ${node.name} has ended:\n${await logTail(daemonLog(lab, node, "kubelet"), 4)}`);
+  }
+};
+
 /** Waits until every node is Ready and pods can be made. */
 export const nodesReady = async (lab: Lab, binaries: string, deadlineMs = 120_000): Promise<void> => {
   const names = lab.nodes.map((node) => `node/${node.name}`);
-  const wait = (args: string[]): Promise<string> =>
-    kubectl(lab, binaries, ["wait", `--timeout=${deadlineMs / 1000}s`, ...args], { deadlineMs: deadlineMs + 5_000 });
-  // In its first moments the API server may refuse even the administrator.
-  const created = eventually("nodes registered", async () => wait(["--for=create", "serviceaccount/default", ...names]), {
-    everyMs: 200,
-    deadlineMs,
-  });
-  await created.catch((error: unknown) => {
-    throw new LabError(`nodes did not register: see ${lab.state}/log/n1.kubelet.log`, { cause: error });
-  });
-  await wait(["--for=condition=Ready", ...names]);
+  // In slices: between them is asked whether there is still something to wait for.
+  const wait = (what: string, args: string[]): Promise<string> =>
+    eventually(
+      what,
+      async () => {
+        await kubeletsRun(lab);
+        return kubectl(lab, binaries, ["wait", "--timeout=5s", ...args]);
+      },
+      { deadlineMs, everyMs: 200 },
+    );
+  await wait("nodes registered", ["--for=create", "serviceaccount/default", ...names]);
+  await wait("nodes Ready", ["--for=condition=Ready", ...names]);
 };

@@ -20,10 +20,10 @@ const unmountBelow = async (directory: string): Promise<void> => {
   });
 };
 
-/** Detaches loop devices whose backing file lies, or lay, below a directory. */
-const detachBelow = async (directory: string): Promise<void> => {
+/** Detaches loop devices whose backing file lies, or lay, below a directory; those of pools were attached inside the nodes. */
+const detachBelow = async (directory: string, inside: string[]): Promise<void> => {
   await eventually(`no loop device on files below ${directory}`, async () => {
-    const loops = await loopsBelow(directory);
+    const loops = await loopsBelow(directory, inside);
     for (const loop of loops) await run("losetup", ["-d", loop]).catch(() => undefined);
     return loops.length === 0 ? true : undefined;
   });
@@ -35,7 +35,10 @@ export const down = async (lab: Lab, progress: Progress): Promise<void> => {
   await progress.step("network, mounts, loop devices", async () => {
     if (existsSync(`/sys/class/net/${lab.host.link}`)) await run("ip", ["link", "del", lab.host.link]);
     await unmountBelow(lab.state);
-    await detachBelow(lab.state);
+    await detachBelow(
+      lab.state,
+      lab.nodes.map((node) => `${node.state}/drover`),
+    );
   });
   await progress.step("files", async () => {
     await rm(lab.state, { recursive: true, force: true });

@@ -8,6 +8,7 @@ const good: Machine = {
   memoryAvailableBytes: 16 * GIB,
   stateFreeBytes: 100 * GIB,
   cacheFreeBytes: 100 * GIB,
+  inotifyLeft: 128,
   checkout: "/home/a/drover",
   architecture: "x64",
 };
@@ -24,6 +25,7 @@ describe("obstacles", () => {
     ["little memory", { memoryAvailableBytes: 2 * GIB }, [], /need 6.0 GiB of free memory, and 2.0 GiB are free/],
     ["little disk", { stateFreeBytes: GIB }, [], /12.0 GiB of disk.*DROVER_STATE/],
     ["little cache", { cacheFreeBytes: GIB }, [], /DROVER_CACHE/],
+    ["few inotify instances", { inotifyLeft: 10 }, [], /root has 10 left: raise the limit \(sysctl fs.inotify/],
     ["a path with a space", { checkout: "/home/a b" }, [], /move it elsewhere/],
     ["another processor", { architecture: "arm64" }, [], /arm64/],
   ])("%s", (_, differs, missing, sentence) => {

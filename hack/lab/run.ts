@@ -7,6 +7,9 @@ export class LabError extends Error {
   override readonly name = "LabError";
 }
 
+/** What waiting longer does not mend: ends `eventually` at once. */
+export class HopelessError extends LabError {}
+
 export interface RunOptions {
   deadlineMs?: number;
   input?: string;
@@ -77,6 +80,7 @@ export const eventually = async <T>(
       const answer = await ask();
       if (answer !== undefined) return answer;
     } catch (error) {
+      if (error instanceof HopelessError) throw error;
       cause = error;
     }
     if (performance.now() > end) {

@@ -1,4 +1,5 @@
 /** `make lab`: cluster, guest, Drover; and what a change of code needs of it. */
+import { joinCgroup } from "./cgroups.ts";
 import { alone, ensureCluster } from "./cluster.ts";
 import { refreshImages } from "./disk.ts";
 import { ensureGuestImages } from "./guest-images.ts";
@@ -6,6 +7,7 @@ import type { Lab } from "./identity.ts";
 import { ensureImages } from "./images.ts";
 import { lab as running, recordLab } from "./index.ts";
 import { installDrover, restartWorkloads, rolloutsDone } from "./install.ts";
+import { refuseOrdinaryUser } from "./preflight.ts";
 import type { Progress } from "./progress.ts";
 
 export interface UpOptions {
@@ -18,6 +20,9 @@ export interface UpOptions {
 /** Brings the lab up or repairs it. May be repeated, and after a crash at any point. */
 export const up = (lab: Lab, progress: Progress, { dev, bare }: UpOptions): Promise<void> =>
   alone(lab, async () => {
+    refuseOrdinaryUser();
+    // What we start and wait for must be found by `down` too, should we be killed in the middle.
+    await joinCgroup(`${lab.cgroup}/work`);
     const { binaries, changed } = await ensureCluster(lab, progress, bare ? "none" : dev ? "dev" : "all");
     await recordLab(lab, binaries, dev);
     await ensureGuestImages(lab, progress);

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, openSync, closeSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
@@ -150,45 +150,64 @@ const startInit = async (lab: Lab, node: LabNode, parts: NodeParts): Promise<num
 
 const rootOf = (init: number, path: string): string => `/proc/${init}/root${path}`;
 
-const startDaemon = async (lab: Lab, node: LabNode, daemon: Daemon, command: string[]): Promise<void> => {
+/** Gives the pid of the program that brings it into the node; that ends when the daemon does. */
+const startDaemon = async (lab: Lab, node: LabNode, daemon: Daemon, command: string[]): Promise<number> => {
   const init = await initOf(node);
-  await startDetached({
+  return startDetached({
     cgroup: await leafOf(node.cgroup),
     command: [...intoNode(init), ...command],
     log: daemonLog(lab, node, daemon),
   });
 };
 
-/** Starts the node's containerd and waits until it answers. */
-export const startContainerd = async (lab: Lab, node: LabNode): Promise<void> => {
-  const init = await initOf(node);
-  const config = join(node.state, "config", "containerd.toml");
-  await startDaemon(lab, node, "containerd", ["containerd", "--config", config, "--log-level", "warn"]);
+/** Waits until the node's containerd answers. */
+const containerdAnswers = async (lab: Lab, node: LabNode): Promise<void> => {
+  const socket = await nodeSocket(node);
   await eventually(
     `containerd of ${node.name} answers (log: ${daemonLog(lab, node, "containerd")})`,
     async () => {
-      if (!existsSync(rootOf(init, containerdSocket))) return undefined;
-      return (
-        (await succeeds("ctr", ["--address", rootOf(init, containerdSocket), "--connect-timeout", "2s", "version"])) || undefined
-      );
+      if (!existsSync(socket)) return undefined;
+      return (await succeeds("ctr", ["--address", socket, "--connect-timeout", "2s", "version"])) || undefined;
     },
     { deadlineMs: 30_000 },
   );
 };
 
-/** Starts the node's kubelet; whether the Node becomes Ready is for others to wait for. */
+/** Starts the node's containerd and waits until it answers. */
+export const startContainerd = async (lab: Lab, node: LabNode): Promise<void> => {
+  const config = join(node.state, "config", "containerd.toml");
+  await startDaemon(lab, node, "containerd", ["containerd", "--config", config, "--log-level", "warn"]);
+  await containerdAnswers(lab, node);
+};
+
+/** Where the kubelet listens once it has found its container runtime, as /proc/net/tcp writes it: port 10248, listening. */
+const HEALTH_PORT = /^\s*\d+: [0-9A-F]+:2808 [0-9A-F]+:0000 0A /m;
+
+/** A kubelet ends when containerd answers but its CRI service is not ready yet; on a real node systemd starts it again. */
+const KUBELET_TRIES = 10;
+
+/** Starts the node's kubelet and waits until it runs for good; whether the Node becomes Ready is for others to wait for. */
 export const startKubelet = async (lab: Lab, node: LabNode, parts: NodeParts): Promise<void> => {
-  const config = join(node.state, "config", "kubelet.yaml");
-  await startDaemon(lab, node, "kubelet", [
+  const init = await initOf(node);
+  const command = [
     join(parts.binaries, "kubelet"),
-    `--config=${config}`,
+    `--config=${join(node.state, "config", "kubelet.yaml")}`,
     `--kubeconfig=${parts.credentials.kubeconfig}`,
     `--hostname-override=${node.name}`,
     `--node-ip=${node.address}`,
     "--root-dir=/var/lib/kubelet",
     "--cert-dir=/var/lib/kubelet/pki",
     "-v=2",
-  ]);
+  ];
+  for (let attempt = 1; attempt <= KUBELET_TRIES; attempt++) {
+    const pid = await startDaemon(lab, node, "kubelet", command);
+    const runs = await eventually(`the kubelet of ${node.name} listens or ends`, async () => {
+      if (HEALTH_PORT.test(await readFile(`/proc/${init}/net/tcp`, "utf8"))) return true;
+      return (await isAlive(pid)) ? undefined : false;
+    });
+    if (runs) return;
+  }
+  throw new LabError(`the kubelet of ${node.name} does not stay:\n${await logTail(daemonLog(lab, node, "kubelet"), 5)}`);
 };
 
 /** The node as it should be: what runs is left alone, what is missing is started. */
@@ -203,6 +222,8 @@ export const ensureNode = async (lab: Lab, node: LabNode, parts: NodeParts): Pro
     await moveToLeaf(node.cgroup);
   }
   if (seen.init === undefined || seen.containerd === undefined) await startContainerd(lab, node);
+  // One that was started by a command that was killed may not answer yet, and a kubelet does not wait for it.
+  else await containerdAnswers(lab, node);
   if (seen.init === undefined || seen.kubelet === undefined) await startKubelet(lab, node, parts);
 };
 
@@ -224,5 +245,5 @@ export const stopDaemon = async (node: LabNode, daemon: Daemon, signal: NodeJS.S
   });
 };
 
-/** Which containerd processes a node's socket belongs to is asked by its path as this machine sees it. */
+/** The node's containerd socket, by a path on this machine. */
 export const nodeSocket = async (node: LabNode): Promise<string> => rootOf(await initOf(node), containerdSocket);
