@@ -16,6 +16,7 @@ import { openTree, removeUnused, runInTree, wantedVersion, type OvsTree } from "
 import { ensureUnderlayLink, underlayAddress, underlayParent, UNDERLAY_BRIDGE } from "./underlay.ts";
 
 const CONNECT_MS = 10_000;
+const HURRY_MS = 20;
 
 export interface LauncherParts {
   config: LauncherConfig;
@@ -123,7 +124,7 @@ export class Launcher {
       case "start-database":
         return this.#startDatabase(tree, signal);
       case "stop-database":
-        return this.#database.stop();
+        return this.#stopDatabase(signal);
       case "connect":
         return this.#connect(signal);
       case "save-flows":
@@ -167,14 +168,30 @@ export class Launcher {
     await this.#database.start(tree, tree.ovsdbServer, [...this.#database.options(), remote, this.#databaseFile], signal);
   }
 
+  /** Resolves when our own connection is seen to have ended too: what follows must not take it for a living one. */
+  async #stopDatabase(signal: AbortSignal): Promise<void> {
+    await this.#database.stop();
+    const { client } = this.#parts.local;
+    const late = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
+    const ended = Promise.withResolvers<void>();
+    const forget = client.onState(() => ended.resolve());
+    late.addEventListener("abort", () => ended.resolve(), { once: true });
+    if (client.connected && !late.aborted) await ended.promise;
+    forget();
+  }
+
   async #connect(signal: AbortSignal): Promise<void> {
     const { local } = this.#parts;
-    local.client.retryNow();
     const late = AbortSignal.timeout(CONNECT_MS);
+    // The client's own back-off is for servers that are away; this one has just been started.
+    const hurry = setInterval(() => local.client.retryNow(), HURRY_MS);
     try {
+      local.client.retryNow();
       await local.replica.whenSynced(AbortSignal.any([signal, late]));
     } catch (error) {
       throw new UserError("SwitchDown", `ovsdb-server on this node did not answer within ${CONNECT_MS} ms`, { cause: error });
+    } finally {
+      clearInterval(hurry);
     }
     // A new database is empty: its one row is made by whoever comes first.
     if (local.replica.rows("Open_vSwitch").size === 0) await local.client.transact([ops.insert("Open_vSwitch", {})]);

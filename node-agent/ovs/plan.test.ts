@@ -28,7 +28,17 @@ test.each<[string, SwitchSeen, string]>([
   [
     "another version is wanted",
     seen({ database: { version: "1", file: true }, vswitchd: { version: "1" } }),
-    "stop-database convert-database start-database connect save-flows stop-vswitchd settings start-vswitchd address restore-flows end-restore",
+    "connect save-flows stop-vswitchd stop-database convert-database start-database connect settings start-vswitchd address restore-flows end-restore",
+  ],
+  [
+    "another version is wanted, and the database has died",
+    seen({ database: { ...none, file: true }, vswitchd: { version: "1" } }),
+    "convert-database start-database connect save-flows stop-vswitchd settings start-vswitchd address restore-flows end-restore",
+  ],
+  [
+    "an upgrade was cut off before the database",
+    seen({ database: { version: "1", file: true }, vswitchd: none, savedFlows: true, restoreWait: true }),
+    "stop-database convert-database start-database connect settings start-vswitchd address restore-flows end-restore",
   ],
   [
     "an upgrade was cut off after the database",

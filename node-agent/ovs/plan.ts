@@ -33,19 +33,24 @@ export type Step =
 /**
  * Steps that bring the switch to version `want`, both daemons running. With nothing to do: `connect`, `settings`, `address`,
  * which change nothing themselves when all is right. Killed between any two steps, the next plan goes on.
+ *
+ * A userspace vswitchd forwards nothing while it has no database, and looks for a lost one only after a second: an upgrade
+ * stops it first and replaces the database while it is stopped.
  */
 export function planSwitch(seen: SwitchSeen, want: string): Step[] {
   const { database, vswitchd } = seen;
-  const steps: Step[] = [];
-  if (database.version !== want) {
-    if (database.version !== undefined) steps.push("stop-database");
-    if (database.file) steps.push("convert-database");
-    else steps.push("create-database");
-    steps.push("start-database");
-  }
-  steps.push("connect");
   const upgrade = vswitchd.version !== undefined && vswitchd.version !== want;
-  if (upgrade) steps.push("save-flows", "stop-vswitchd");
+  const replaceDatabase = database.version !== want;
+  const steps: Step[] = [];
+  const leave: Step[] = upgrade ? ["save-flows", "stop-vswitchd"] : [];
+  if (upgrade && database.version !== undefined) steps.push("connect", ...leave);
+  if (replaceDatabase) {
+    if (database.version !== undefined) steps.push("stop-database");
+    steps.push(database.file ? "convert-database" : "create-database", "start-database");
+  }
+  if (replaceDatabase || steps.length === 0) steps.push("connect");
+  // Its tables can be read while there is no database, but not what it is told to do with them.
+  if (upgrade && database.version === undefined) steps.push(...leave);
   steps.push("settings");
   if (vswitchd.version !== want) steps.push("start-vswitchd");
   steps.push("address");
