@@ -1,6 +1,7 @@
 /** Loop-backed btrfs pools: what is there, and each step of their plans. */
 import { link, lstat, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import type { Logger } from "../../../kube/logger.ts";
 import { parseBytes } from "../../../operator/quantity.ts";
 import { errorCode, errorText, UserError } from "../../errors.ts";
@@ -29,6 +30,9 @@ export interface BtrfsOptions {
   /** True: a pool's file takes its whole size from the node at once. False: it is sparse and grows as it is written. */
   reserve: boolean;
 }
+
+const DETACH_WAITS = 20;
+const DETACH_WAIT_MS = 100;
 
 const labelOf = (pool: string): string => `drover-${pool}`;
 
@@ -211,6 +215,11 @@ export class BtrfsDriver implements PoolDriver {
 
   async #detach(pool: string, file: string): Promise<void> {
     for (const { device } of await loopsOf(file)) await detachLoop(device);
+    // A container that is being started holds copies of all mounts for a moment, and nothing tells when it has let go.
+    for (let waits = 0; waits < DETACH_WAITS; waits += 1) {
+      if ((await loopsOf(file)).length === 0) return;
+      await setTimeout(DETACH_WAIT_MS);
+    }
     const [held] = await loopsOf(file);
     if (!held) return;
     const who = `${held.device}, the loop device of pool ${pool}, is still held by a process with a mount namespace of its own`;
