@@ -5,6 +5,7 @@ import { ensureBinaries } from "./binaries.ts";
 import { componentPid, ensureControlPlane, kubectl, nodeCredentials } from "./control.ts";
 import { containerdRoot, ensureDisk, refreshImages } from "./disk.ts";
 import { sweep, writeWhole } from "./files.ts";
+import { ensureGuestImages } from "./guest-images.ts";
 import type { Lab, LabNode } from "./identity.ts";
 import { ensureImages, type BuiltImage, type ImageSet } from "./images.ts";
 import { ensureHub } from "./network.ts";
@@ -13,7 +14,7 @@ import { ensurePause, ensurePauseImage } from "./pause.ts";
 import { preflight } from "./preflight.ts";
 import { isAlive, logTail } from "./processes.ts";
 import type { Progress } from "./progress.ts";
-import { eventually, HopelessError } from "./run.ts";
+import { eventually, HopelessError, together } from "./run.ts";
 
 /**
  * Runs work while no other command changes this lab, waiting up to `waitMs` for one that does. The lock is an abstract socket:
@@ -49,7 +50,7 @@ export interface ClusterResult {
   changed: BuiltImage[];
 }
 
-/** A cluster of ready nodes with the images on them. */
+/** A cluster of ready nodes with the images on them, and the guest's image served beside them. */
 export const ensureCluster = async (lab: Lab, progress: Progress, which: ImageSet | "none"): Promise<ClusterResult> => {
   const running = (await componentPid(lab, "kube-apiserver")) !== undefined;
   await mkdir(lab.cache, { recursive: true });
@@ -60,11 +61,16 @@ export const ensureCluster = async (lab: Lab, progress: Progress, which: ImageSe
   await mkdir(lab.state, { recursive: true });
   await chmod(lab.state, 0o755);
   await writeWhole(`${lab.state}/checkout`, `${lab.checkout}\n`);
-  const images = [await ensurePauseImage(lab), ...(which === "none" ? [] : await ensureImages(lab, progress, which))];
   await progress.step("network", () => ensureHub(lab));
-  await Promise.all([
+  const imagesOnDisk = async (): Promise<BuiltImage[]> => {
+    const images = [await ensurePauseImage(lab), ...(which === "none" ? [] : await ensureImages(lab, progress, which))];
+    await progress.step("the nodes' disk", () => ensureDisk(lab, images, progress));
+    return images;
+  };
+  const [images] = await together([
+    imagesOnDisk(),
     progress.step("control plane", () => ensureControlPlane(lab, binaries)),
-    progress.step("the nodes' disk", () => ensureDisk(lab, images, progress)),
+    ensureGuestImages(lab, progress),
   ]);
   await progress.step("nodes started", () =>
     Promise.all(lab.nodes.map(async (node) => ensureNode(lab, node, await nodeParts(lab, node, binaries)))),

@@ -1,10 +1,9 @@
 /** Bad days, made on purpose: each has its undo, and each may be repeated. */
 import { alone, nodeParts, nodesReady } from "./cluster.ts";
-import { componentPid, ensureControlPlane, signalComponent } from "./control.ts";
+import { signalComponent } from "./control.ts";
 import { nodeNamed } from "./identity.ts";
 import { lab } from "./index.ts";
 import * as nodes from "./node/node.ts";
-import { LabError } from "./run.ts";
 
 /** Two faults may be asked for at once: the second waits. */
 const PATIENCE_MS = 60_000;
@@ -48,12 +47,3 @@ export const restartContainerd = async (name: string, signal: NodeJS.Signals = "
 export const freezeApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGSTOP");
 
 export const thawApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGCONT");
-
-/** Kills the API server and starts it again; resolves when it is ready. */
-export const restartApiServer = async (): Promise<void> => {
-  const up = lab();
-  const before = await componentPid(up, "kube-apiserver");
-  await signalComponent(up, "kube-apiserver", "SIGKILL");
-  await ensureControlPlane(up, up.binaries);
-  if ((await componentPid(up, "kube-apiserver")) === before) throw new LabError("the API server was not killed");
-};

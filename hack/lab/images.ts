@@ -5,7 +5,7 @@ import { ensureBaseTar } from "./base.ts";
 import { exists, hashOf, keepNewest, madeOnce } from "./files.ts";
 import type { Lab } from "./identity.ts";
 import type { Progress } from "./progress.ts";
-import { LabError, run } from "./run.ts";
+import { LabError, run, together } from "./run.ts";
 
 const targets = ["operator", "node-agent", "runtime", "ovn", "holder"] as const;
 export type ImageTarget = (typeof targets)[number];
@@ -134,11 +134,21 @@ const ensureBases = async (lab: Lab, progress: Progress): Promise<string> => {
   return nodeKey;
 };
 
+const buildTarget = async (lab: Lab, target: string, ...named: string[]): Promise<void> => {
+  const file = join(lab.checkout, "manifests", "Containerfile");
+  const args = ["--layers", "--build-arg", `BASE=${BASE}`, "--build-arg", `NODE=${NODE}`, "--target", target, ...named];
+  await buildah(lab, ["bud", ...args, "-f", file, lab.checkout], 1_200_000);
+};
+
+/** Stages that more than one image comes from. */
+const buildShared = async (lab: Lab): Promise<void> => {
+  await buildTarget(lab, "node-runtime");
+  await buildTarget(lab, "code");
+};
+
 const buildOne = async (lab: Lab, target: ImageTarget, archive: string): Promise<void> => {
   const name = imageName(target);
-  const file = join(lab.checkout, "manifests", "Containerfile");
-  const args = ["--layers", "--build-arg", `BASE=${BASE}`, "--build-arg", `NODE=${NODE}`, "--target", target, "-t", name];
-  await buildah(lab, ["bud", ...args, "-f", file, lab.checkout], 1_200_000);
+  await buildTarget(lab, target, "-t", name);
   await madeOnce(archive, async (temporary) => {
     await buildah(lab, ["push", "--quiet", name, `docker-archive:${temporary}:${name}`], 300_000);
   });
@@ -161,12 +171,14 @@ export const ensureImages = async (lab: Lab, progress: Progress, set: ImageSet):
   const missing: BuiltImage[] = [];
   for (const image of wanted) if (!(await exists(image.archive))) missing.push(image);
   if (missing.length > 0) await ensureBases(lab, progress);
-  // One after the other: they share stages, and buildah's store has one lock.
-  for (const image of missing) {
-    if (image.target === "pause") continue;
-    const { target, archive } = image;
-    await progress.step(`image ${image.name}`, () => buildOne(lab, target, archive));
-    await keepNewest(directory, `${target}-`, 3);
-  }
+  // What several images share is built first; then each can be built beside the others.
+  if (missing.length > 1) await progress.step("what the images share", () => buildShared(lab));
+  await together(
+    missing.map(async ({ target, name, archive }) => {
+      if (target === "pause") return;
+      await progress.step(`image ${name}`, () => buildOne(lab, target, archive));
+      await keepNewest(directory, `${target}-`, 3);
+    }),
+  );
   return wanted;
 };

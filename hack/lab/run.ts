@@ -90,3 +90,11 @@ export const eventually = async <T>(
     await delay(everyMs);
   }
 };
+
+/** Does several things at once and waits for all of them, also when one fails: nothing goes on behind the caller's back. */
+export const together = async <T extends readonly unknown[]>(works: { [K in keyof T]: Promise<T[K]> }): Promise<T> => {
+  const results = await Promise.allSettled(works);
+  const failed = results.find((one) => one.status === "rejected");
+  if (failed) throw failed.reason;
+  return Promise.all(works);
+};

@@ -2,7 +2,6 @@
 import { joinCgroup } from "./cgroups.ts";
 import { alone, ensureCluster } from "./cluster.ts";
 import { refreshImages } from "./disk.ts";
-import { ensureGuestImages } from "./guest-images.ts";
 import type { Lab } from "./identity.ts";
 import { ensureImages } from "./images.ts";
 import { lab as running, recordLab } from "./index.ts";
@@ -25,7 +24,6 @@ export const up = (lab: Lab, progress: Progress, { dev, bare }: UpOptions): Prom
     await joinCgroup(`${lab.cgroup}/work`);
     const { binaries, changed } = await ensureCluster(lab, progress, bare ? "none" : dev ? "dev" : "all");
     await recordLab(lab, binaries, dev);
-    await ensureGuestImages(lab, progress);
     if (!bare) await installDrover(lab, progress, { binaries, dev, changed: changed.map((image) => image.name) });
     progress.note(`ready: export KUBECONFIG=${lab.kubeconfig} PATH=${binaries}:$PATH`);
   });
