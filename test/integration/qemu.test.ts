@@ -139,6 +139,13 @@ describe.skipIf(unable !== undefined)(`lives of guests${skipped}`, () => {
       expect((await failure({ ...wanted, cpuModel: "Haswell-v1" })).message).toContain("TCG doesn't support requested feature");
       // healed when mended
       await guests.driver.start(wanted, signal);
+      await guests.driver.stop(guests.instanceUid, { mode: "force", deadlineMs: 0 }, signal);
+      await expect(guests.driver.start({ ...wanted, machineType: "pc-q35-99.0" }, signal)).rejects.toThrow(UserError);
+      expect(await guests.driver.observe(guests.instanceUid)).toMatchObject({
+        state: "exited",
+        exit: { reason: "Stopped" },
+        note: { run: { machineType: "pc-q35-10.0" } },
+      });
     });
 
     test("a disk that QEMU may not open, or that is not there", async () => {

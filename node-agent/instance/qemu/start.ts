@@ -13,7 +13,7 @@ import { within } from "./within.ts";
 
 /**
  * Starts QEMU and waits until it answers. Throws UserError with the words of whatever refused, or the signal's reason;
- * nothing runs then and no run is noted.
+ * nothing runs then, and the note is as it was: an earlier run's machine is not forgotten for a start that failed.
  */
 export async function startMachine(context: QemuContext, wanted: MachinePlan, signal: AbortSignal): Promise<{ pid: number }> {
   const { clock, cgroups, notes, log } = context;
@@ -31,6 +31,7 @@ export async function startMachine(context: QemuContext, wanted: MachinePlan, si
     oomKillsBefore: (await cgroups.oomKills(claimUid)) ?? 0,
   };
   // noted before it exists: whatever dies next, the next agent knows in which cgroup to look for it
+  const previous = (await notes.read(instanceUid))?.run;
   await notes.update(instanceUid, (note) => ({ ...note, run }));
   let launched: Launched | undefined;
   try {
@@ -47,7 +48,7 @@ export async function startMachine(context: QemuContext, wanted: MachinePlan, si
     if (launched) await undo(context, launched);
     await notes.update(instanceUid, (note) => {
       const { run: _, ...rest } = note;
-      return rest;
+      return previous ? { ...rest, run: previous } : rest;
     });
     if (signal.aborted) throw cause;
     if (((await cgroups.oomKills(claimUid)) ?? 0) > run.oomKillsBefore) {

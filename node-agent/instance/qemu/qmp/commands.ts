@@ -62,9 +62,6 @@ export async function queryCpuModels(qmp: QmpSession): Promise<CpuModel[]> {
 /** Presses the power button. */
 export const systemPowerdown = async (qmp: QmpSession): Promise<void> => void (await qmp.execute("system_powerdown"));
 
-/** Lets the CPUs run. */
-export const cont = async (qmp: QmpSession): Promise<void> => void (await qmp.execute("cont"));
-
 /** Ends QEMU at once. */
 export const quit = async (qmp: QmpSession, deadlineMs?: number): Promise<void> =>
   void (await qmp.execute("quit", {}, deadlineMs === undefined ? {} : { deadlineMs }));
