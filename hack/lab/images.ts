@@ -91,20 +91,24 @@ const buildBase = async (lab: Lab, { name, key, containerfile, fill, args = [] }
   }
 };
 
-/** Where this machine's npm lies: its own directory is what the build image gets. */
-const npmDirectory = async (): Promise<string> => {
-  const script = await run("realpath", [(await run("sh", ["-c", "command -v npm"])).trim()]);
-  return join(script.trim(), "..", "..");
+/** npm with all it needs in one directory; a distribution's own has its parts strewn over the machine. */
+const NPM = "npm@11.19.1";
+
+const fetchNpm = async (directory: string): Promise<void> => {
+  const packed = await run("npm", ["pack", "--silent", "--pack-destination", directory, NPM], { cwd: "/", deadlineMs: 120_000 });
+  const file = join(directory, packed.trim().split("\n").at(-1) ?? "");
+  await run("tar", ["-xzf", file, "-C", directory, "--transform", "s,^package,npm,"]);
+  await rm(file);
 };
 
 const HOST_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
-/** Node.js of this checkout and npm of this machine, on the base; with this machine's certificates and registry, since it only builds. */
+/** Node.js of this checkout, and npm, on the base; with this machine's certificates and registry, since it only builds. */
 const fillNode =
   (lab: Lab) =>
   async (context: string): Promise<void> => {
     await cp(join(lab.checkout, "node_modules", "node", "bin", "node"), join(context, "node"));
-    await cp(await npmDirectory(), join(context, "npm"), { recursive: true, dereference: true });
+    await fetchNpm(context);
     await mkdir(join(context, "etc"));
     await mkdir(join(context, "certs"));
     const registry = (await run("npm", ["config", "get", "registry"], { cwd: "/" })).trim();
@@ -122,7 +126,7 @@ const fillNode =
 const ensureBases = async (lab: Lab, progress: Progress): Promise<string> => {
   const base = await ensureBaseTar(lab, SUITE, progress);
   const baseKey = await hashOf(lab.checkout, ["hack/images/base.Containerfile"], [base.key]);
-  const nodeKey = await hashOf(lab.checkout, ["hack/images/node.Containerfile"], [baseKey, process.version]);
+  const nodeKey = await hashOf(lab.checkout, ["hack/images/node.Containerfile"], [baseKey, process.version, NPM]);
   if (!(await hasImage(lab, NODE, nodeKey)) || !(await hasImage(lab, BASE, baseKey))) {
     await progress.step("base images for building", async () => {
       const fill = async (context: string): Promise<void> => cp(base.path, join(context, "base.tar"));
