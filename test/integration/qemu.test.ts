@@ -220,6 +220,8 @@ describe.skipIf(unable !== undefined)(`lives of guests${skipped}`, () => {
     expect(await guests.driver.consoleTail(guests.instanceUid, 100_000)).toContain("GUEST ready");
 
     const qmp = await QmpSession.connect(join(guests.machine.paths.instanceVm(guests.instanceUid), "qmp2"));
+    expect(await qmp.execute("yank", { instances: [] }, { outOfBand: true })).toEqual({});
+    await expect(qmp.execute("device_del", { id: "nothing" })).rejects.toThrow("device_del: Device 'nothing' not found");
     await qmp.execute("system_reset");
     qmp.close();
     await expect
