@@ -8,7 +8,6 @@ import { hosts as hostType, instances as instanceType, storagePools } from "../c
 import {
   Controller,
   errorText,
-  EventRecorder,
   Informer,
   keyOf,
   KubeClient,
@@ -87,7 +86,6 @@ const images = new Images({ pools, log, deniedRanges: config.images.denied, shut
 const driver = new QemuDriver({ paths, log });
 const cgroupRoot = `/proc/${nodePid()}/root/sys/fs/cgroup`;
 const cgroups = new ClaimCgroups({ root: cgroupRoot, parent: "" });
-const events = new EventRecorder(client, { controller: "drover.dev/node-agent", instance: config.nodeName, logger: log });
 const reporter = new Reporter({ client, clock, log });
 
 const factsOptions = {
@@ -110,7 +108,6 @@ const guests = new InstanceController(
     claims: new Claims({ client, pods, cgroups, cgroupRoot, log }),
     hostFacts: () => host.facts(),
     reporter,
-    events,
     pool: (name) => pools.get(name),
     paths,
     clock,
@@ -255,7 +252,6 @@ await aborted(signal);
 unready = "ending";
 await Promise.all(work);
 await reporter.close(LAST_WORDS_MS);
-await events.flush(LAST_WORDS_MS);
 guests.close();
 await driver.close();
 await health.close();

@@ -1,7 +1,7 @@
 /** Keeps the guests of this node as their instances say. Level-triggered: looks anew each time. */
 import type { GuestStatus, Instance } from "../../crds/instance.ts";
 import { tapName } from "../../crds/names.ts";
-import { backoffMs, keyText, type EventRecorder, type Informer, type ObjectKey, type Requeue } from "../../kube/index.ts";
+import { backoffMs, keyText, type Informer, type ObjectKey, type Requeue } from "../../kube/index.ts";
 import type { Claims } from "../claim/claims.ts";
 import { errorText } from "../errors.ts";
 import type { Nics } from "../nic/index.ts";
@@ -27,7 +27,6 @@ export interface InstanceParts extends ExecutorParts {
   nics: Nics;
   claims: Pick<Claims, "state" | "endHolders" | "of">;
   reporter: Reporter;
-  events: Pick<EventRecorder, "event">;
   /** Whether a pool of this node can be used, and why not. */
   pool: (name: string) => { ready: true } | { ready: false; reason: string; message: string };
 }
@@ -47,9 +46,6 @@ interface Memory {
   failures: number;
   progress: Progress;
   unwatch: () => void;
-  /** When the end was last told in an event. */
-  toldExit: string | undefined;
-  toldClaim: string | undefined;
 }
 
 export class InstanceController {
@@ -115,7 +111,6 @@ export class InstanceController {
       if (instance === undefined || instance.metadata.uid !== memory.uid) return { afterMs: 0 };
       const situation = await this.#look(key, instance, memory);
       const plan = planInstance(situation);
-      this.#tell(instance, situation, memory);
       const { changed, again } = await this.#carryOut(instance, situation, plan, memory, signal);
       if (changed) continue;
       const holders = await this.#parts.claims.endHolders(key);
@@ -249,28 +244,6 @@ export class InstanceController {
     if (guest !== undefined) reporter.say(instance, guest);
   }
 
-  /** Events for what a person should hear of though nobody asked for it. None when all goes well. */
-  #tell(instance: Instance, situation: Situation, memory: Memory): void {
-    const { exit } = situation.observed;
-    const fresh = exit !== undefined && exit.at !== memory.toldExit;
-    if (exit !== undefined) memory.toldExit = exit.at;
-    const recent = exit !== undefined && this.#parts.clock.now() - Date.parse(exit.at) < 60_000;
-    if (fresh && recent && exit.reason !== "Stopped" && exit.reason !== "GuestShutdown") {
-      this.#parts.events.event(instance, "Warning", exit.reason, "Run", exit.message);
-    }
-    const claim = situation.claim;
-    if (claim?.state.state !== "deleting" || memory.toldClaim === claim.uid || situation.deleting) return;
-    memory.toldClaim = claim.uid;
-    if (situation.spec.power === "Stopped" || !isAlive(situation.observed)) return;
-    this.#parts.events.event(
-      instance,
-      "Warning",
-      "ClaimDeleted",
-      "ShutDown",
-      "its claim is being deleted; its guest is shut down first",
-    );
-  }
-
   #memory(key: ObjectKey, instance: Instance): Memory {
     const text = keyText(key);
     const known = this.#memories.get(text);
@@ -283,8 +256,6 @@ export class InstanceController {
       failures: 0,
       progress: { ...(image?.ready ? { image } : {}), ...(disks?.ready ? { disks } : {}) },
       unwatch: this.#parts.driver.watch(instance.metadata.uid, () => this.#enqueue(key)),
-      toldExit: undefined,
-      toldClaim: undefined,
     };
     this.#memories.set(text, memory);
     return memory;
