@@ -54,7 +54,7 @@ export interface ClusterResult {
 export const ensureCluster = async (lab: Lab, progress: Progress, which: ImageSet | "none"): Promise<ClusterResult> => {
   const running = (await componentPid(lab, "kube-apiserver")) !== undefined;
   await mkdir(lab.cache, { recursive: true });
-  await preflight(lab, progress, running);
+  await preflight(lab, progress, { running, bare: which === "none" });
   await sweep(lab.cache, isAlive);
   const binaries = await ensureBinaries(lab, progress);
   // The nodes' processes read what lies here, and nobody else has to.

@@ -59,7 +59,7 @@ const commands: Record<string, Command> = {
     usage: "binaries",
     about: "gets what is missing of Kubernetes, etcd and helm",
     run: async (lab, _, progress) => {
-      await preflight(lab, progress, true);
+      await preflight(lab, progress, { running: true, bare: true });
       progress.note(await ensureBinaries(lab, progress));
     },
   },

@@ -9,6 +9,7 @@ const good: Machine = {
   stateFreeBytes: 100 * GIB,
   cacheFreeBytes: 100 * GIB,
   inotifyLeft: 128,
+  bare: false,
   checkout: "/home/a/drover",
   architecture: "x64",
 };
@@ -19,10 +20,14 @@ describe("obstacles", () => {
     expect(obstacles(good, ["buildah"])).toEqual([]);
   });
 
+  test("a cluster alone needs less", () => {
+    expect(obstacles({ ...good, bare: true, memoryAvailableBytes: 2 * GIB, stateFreeBytes: 4 * GIB }, [])).toEqual([]);
+  });
+
   test.each<[string, Partial<Machine>, string[], RegExp]>([
     ["not root", { uid: 1000 }, [], /run it as root/],
     ["no apt", { hasApt: false }, ["buildah", "gcc"], /no apt-get here: install buildah, gcc/],
-    ["little memory", { memoryAvailableBytes: 2 * GIB }, [], /need 6.0 GiB of free memory, and 2.0 GiB are free/],
+    ["little memory", { memoryAvailableBytes: 2 * GIB }, [], /needs 6.0 GiB of free memory, and 2.0 GiB are free/],
     ["little disk", { stateFreeBytes: GIB }, [], /12.0 GiB of disk.*DROVER_STATE/],
     ["little cache", { cacheFreeBytes: GIB }, [], /DROVER_CACHE/],
     ["few inotify instances", { inotifyLeft: 10 }, [], /root has 10 left: raise the limit \(sysctl fs.inotify/],

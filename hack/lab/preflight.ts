@@ -16,6 +16,8 @@ export interface Machine {
   cacheFreeBytes: number;
   /** inotify instances that root may still make. */
   inotifyLeft: number;
+  /** No Drover and no guests are wanted. */
+  bare: boolean;
   checkout: string;
   architecture: string;
 }
@@ -25,8 +27,11 @@ const gib = (bytes: number): string => `${(bytes / GIB).toFixed(1)} GiB`;
 
 const NOT_ROOT = "the lab makes namespaces, mounts and loop devices: run it as root";
 
+/** Three nodes, Drover and a few guests; a cluster alone was measured at 1.2 GiB. */
 const NEED_MEMORY = 6 * GIB;
+const NEED_MEMORY_BARE = 2 * GIB;
 const NEED_STATE = 12 * GIB;
+const NEED_STATE_BARE = 3 * GIB;
 const NEED_CACHE = 2 * GIB;
 /** Counted on a lab: 18 by kubelets, 12 by the control plane, 3 by containerds, the rest by Drover and pods. */
 const NEED_INOTIFY = 48;
@@ -43,14 +48,14 @@ export const obstacles = (machine: Machine, missing: string[]): string[] => {
   if (missing.length > 0 && !machine.hasApt) {
     found.push(`these Debian packages are missing and there is no apt-get here: install ${missing.join(", ")} in your own way`);
   }
-  if (machine.memoryAvailableBytes < NEED_MEMORY) {
-    found.push(
-      `three nodes and guests need ${gib(NEED_MEMORY)} of free memory, and ${gib(machine.memoryAvailableBytes)} are free`,
-    );
+  const needMemory = machine.bare ? NEED_MEMORY_BARE : NEED_MEMORY;
+  const needState = machine.bare ? NEED_STATE_BARE : NEED_STATE;
+  if (machine.memoryAvailableBytes < needMemory) {
+    found.push(`the lab needs ${gib(needMemory)} of free memory, and ${gib(machine.memoryAvailableBytes)} are free`);
   }
-  if (machine.stateFreeBytes < NEED_STATE) {
+  if (machine.stateFreeBytes < needState) {
     found.push(
-      `the nodes need ${gib(NEED_STATE)} of disk, and ${gib(machine.stateFreeBytes)} are free: DROVER_STATE names another place`,
+      `the nodes need ${gib(needState)} of disk, and ${gib(machine.stateFreeBytes)} are free: DROVER_STATE names another place`,
     );
   }
   if (machine.cacheFreeBytes < NEED_CACHE) {
@@ -98,7 +103,11 @@ export const refuseOrdinaryUser = (): void => {
 };
 
 /** Throws what stands in the way; installs missing packages. `running`: the lab is up already, its needs are met. */
-export const preflight = async (lab: Lab, progress: Progress, running: boolean): Promise<void> => {
+export const preflight = async (
+  lab: Lab,
+  progress: Progress,
+  { running, bare }: { running: boolean; bare: boolean },
+): Promise<void> => {
   const missing = await missingPackages();
   const machine: Machine = {
     uid: process.getuid?.() ?? -1,
@@ -107,6 +116,7 @@ export const preflight = async (lab: Lab, progress: Progress, running: boolean):
     stateFreeBytes: running ? Number.MAX_SAFE_INTEGER : await freeBelow(lab.state),
     cacheFreeBytes: await freeBelow(lab.cache),
     inotifyLeft: running ? Number.MAX_SAFE_INTEGER : await inotifyLeft(),
+    bare,
     checkout: lab.checkout,
     architecture: process.arch,
   };
