@@ -181,6 +181,7 @@ const host = new NodeHost({
     return found;
   },
   ovsDatapath: () => local.datapath(),
+  lostDisks: () => lostDisks,
 });
 
 // Whoever waits for a pool, or runs on one, hears of what becomes of it.
@@ -194,6 +195,9 @@ pools.onChange((name) => {
 
 const lost = new LostInstances({ client, instances, driver, nics, nodeName: config.nodeName, paths, clock, log });
 
+/** In words, as of the last look. */
+let lostDisks: string[] | undefined;
+
 /** Looks for what the API does not have, for as long as the agent lives. */
 async function lookForLost(stop: AbortSignal): Promise<void> {
   await Promise.all([instances.synced, local.replica.whenSynced(stop)]);
@@ -201,6 +205,11 @@ async function lookForLost(stop: AbortSignal): Promise<void> {
   while (!stop.aborted) {
     try {
       await lost.check(stop);
+      const before = JSON.stringify(lostDisks);
+      lostDisks = (await lost.disks()).map(
+        ({ namespace, name, directories }) => `${namespace}/${name} in ${directories.join(", ")}`,
+      );
+      if (before !== JSON.stringify(lostDisks)) host.changed();
       if (clock.monotonic() >= tidyAt) {
         await tidyRuntimes();
         tidyAt = clock.monotonic() + TIDY_MS;
@@ -232,7 +241,7 @@ const background = (name: string, work: Promise<unknown>): Promise<void> =>
 exposeAgent(registry, {
   instances: () => instances.list(),
   writes: () => reporter.writes,
-  lostDisks: async () => (await lost.disks()).length,
+  lostDisks: () => lostDisks?.length ?? 0,
 });
 
 ovs.start(signal);

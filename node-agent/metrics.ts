@@ -5,7 +5,7 @@ import type { Instance } from "../crds/instance.ts";
 /** Shows the instances by what was last said of their guests, how often that was written, and disks that nobody owns. */
 export function exposeAgent(
   registry: Registry,
-  of: { instances: () => readonly Instance[]; writes: () => number; lostDisks: () => Promise<number> },
+  of: { instances: () => readonly Instance[]; writes: () => number; lostDisks: () => number },
 ): void {
   const instances = new Gauge({
     name: "drover_agent_instances",
@@ -28,8 +28,8 @@ export function exposeAgent(
   const lost = new Gauge({
     name: "drover_agent_lost_disks",
     help: "Instances that vanished from the API without being released and of which disks are left on this node.",
-    async collect() {
-      this.set(await of.lostDisks());
+    collect() {
+      this.set(of.lostDisks());
     },
     registers: [],
   });

@@ -37,6 +37,8 @@ export interface NodeHostOptions {
   /** Finds out what guests can be run with; tried again until it succeeds. */
   probe: (signal: AbortSignal) => Promise<HostFacts>;
   ovsDatapath: () => HostSeen["ovsDatapath"];
+  /** Disks that instances left which vanished from the API; undefined while that is not known. */
+  lostDisks?: () => readonly string[] | undefined;
 }
 
 /** How often the use of pools is looked at: nothing tells when a file system fills. */
@@ -175,6 +177,7 @@ export class NodeHost {
 
   async #tell(): Promise<void> {
     const { clock, instances, log, pools, ovsDatapath } = this.#options;
+    const lost = this.#options.lostDisks?.();
     try {
       const all = instances.list();
       const running = all.filter(({ status }) => status?.guest?.state === "Running").length;
@@ -182,6 +185,7 @@ export class NodeHost {
         facts: this.#facts,
         trouble: this.#trouble,
         ovsDatapath: ovsDatapath(),
+        ...(lost === undefined ? {} : { lostDisks: lost }),
         pools: pools.usage(),
         poolsSettled: this.#poolsSettled(),
         instances: running,

@@ -85,3 +85,14 @@ describe("hostStatus", () => {
     expect(onlyFigures(first, { ...first, pools: [{ ...local, ready: false }] })).toBe(false);
   });
 });
+
+it("disks that instances left which vanished are said until they are gone", () => {
+  const when = new Date("2026-01-01T00:00:00Z");
+  const words = ["default/web in /var/lib/drover/pools/local/volumes/uid-1"];
+  const find = (status: ReturnType<typeof hostStatus>) => status.conditions?.find(({ type }) => type === "LostDisks");
+  expect(find(hostStatus({ ...seen, lostDisks: [] }, undefined, when))).toBeUndefined();
+  const lost = hostStatus({ ...seen, lostDisks: words }, undefined, when);
+  expect(find(lost)).toMatchObject({ status: "True", message: expect.stringContaining(words[0] ?? "") });
+  expect(find(hostStatus(seen, lost, when))).toMatchObject({ status: "True" });
+  expect(find(hostStatus({ ...seen, lostDisks: [] }, lost, when))).toMatchObject({ status: "False" });
+});

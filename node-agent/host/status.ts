@@ -1,7 +1,7 @@
 /** What a node says of itself, from what is known of it. Pure. */
 import { isDeepStrictEqual } from "node:util";
 import type { HostPool, HostStatus } from "../../crds/host.ts";
-import { setCondition } from "../../kube/index.ts";
+import { setCondition, type Condition } from "../../kube/index.ts";
 
 /** What this node runs guests with; found out by a probe. */
 export interface HostFacts {
@@ -24,6 +24,8 @@ export interface HostSeen {
   poolsSettled: boolean;
   /** Instances that run now. */
   instances: number;
+  /** Instances that vanished from the API and left disks here, with where they lie. */
+  lostDisks?: readonly string[];
 }
 
 const MIB = 1024 ** 2;
@@ -54,7 +56,7 @@ export function hostStatus(seen: HostSeen, before: HostStatus | undefined, now: 
     ...(pools.length === 0 ? {} : { pools }),
     poolNames: ready.join(","),
     instances,
-    conditions: setCondition(before?.conditions, readiness(seen, before), now),
+    conditions: lostDisks(seen, setCondition(before?.conditions, readiness(seen, before), now), now),
   };
 }
 
@@ -81,6 +83,22 @@ function readiness({ facts, trouble }: HostSeen, before: HostStatus | undefined)
   if (!accelerator)
     return { type, status: "False" as const, reason: "Probing", message: "the agent is finding out what the node can do" };
   return { type, status: "True" as const, reason: "Ready", message: `instances run here with ${accelerator}` };
+}
+
+/** Said once there is something to say, and then until it is mended. */
+function lostDisks({ lostDisks: lost }: HostSeen, conditions: Condition[], now: Date): Condition[] {
+  const type = "LostDisks";
+  if (lost === undefined) return conditions;
+  if (lost.length > 0) {
+    const message = `disks are left of instances that are no longer in the API, and are kept: ${lost.slice(0, 10).join("; ")}; delete these directories when nobody wants them`;
+    return setCondition(conditions, { type, status: "True", reason: "InstancesVanished", message }, now);
+  }
+  if (!conditions.some((condition) => condition.type === type)) return conditions;
+  return setCondition(
+    conditions,
+    { type, status: "False", reason: "Mended", message: "no disks without an instance are left" },
+    now,
+  );
 }
 
 /** Whether the two differ only in figures that nobody waits for. */
