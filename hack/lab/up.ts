@@ -1,5 +1,5 @@
 /** `make lab`: cluster, guest, Drover; and what a change of code needs of it. */
-import { joinCgroup } from "./cgroups.ts";
+import { joinCgroup, removeCgroup } from "./cgroups.ts";
 import { alone, ensureCluster } from "./cluster.ts";
 import { refreshImages } from "./disk.ts";
 import type { Lab } from "./identity.ts";
@@ -20,7 +20,9 @@ export interface UpOptions {
 export const up = (lab: Lab, progress: Progress, { dev, bare }: UpOptions): Promise<void> =>
   alone(lab, async () => {
     refuseOrdinaryUser();
-    // What we start and wait for must be found by `down` too, should we be killed in the middle.
+    // What we start and wait for must be found by `down` too, should we be killed in the middle; and what is there now was
+    // left by one that was.
+    await removeCgroup(`${lab.cgroup}/work`);
     await joinCgroup(`${lab.cgroup}/work`);
     const { binaries, changed } = await ensureCluster(lab, progress, bare ? "none" : dev ? "dev" : "all");
     await recordLab(lab, binaries, dev);
