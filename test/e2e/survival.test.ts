@@ -68,7 +68,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await probe?.remove();
+  await eventually(async () => (await probe?.remove(), true), 60, "the observer is removed");
   await kubectl(["delete", "namespace", NAMESPACE, "--timeout=120s"], { seconds: 130 });
 });
 
@@ -112,9 +112,14 @@ describe("the guest is not touched", () => {
   });
 
   test("when kubelet and containerd of its node are killed", async () => {
-    await restartKubelet("n1");
+    // In this order: a kubelet that finds no containerd at its start ends, and nothing here starts it again.
     await restartContainerd("n1");
-    await kubectl(["wait", "node/n1", "--for=condition=Ready", "--timeout=60s"], { seconds: 70 });
+    await restartKubelet("n1");
+    await eventually(
+      async () => (await kubectl(["get", "--raw", "/api/v1/nodes/n1/proxy/healthz"])) === "ok",
+      60,
+      "the new kubelet answers",
+    );
     await expectUntouched(before);
   });
 
@@ -168,12 +173,16 @@ describe("the guest is not touched", () => {
 
 test("a node whose power is cut makes its instance Unknown; with power it runs again, with every record", async () => {
   const before = await snapshot();
+  const startOf = async () => (await instance(NAMESPACE, "vm")).status?.guest?.startedAt;
+  const started = await startOf();
   await powerCut("n1");
   await waitFor("inst/vm", "jsonpath={.status.phase}=Unknown", 90, NAMESPACE);
   const claim = await kubectl(["-n", NAMESPACE, "get", "pods", "-l", "drover.dev/claim=vm", "-o", "name"]);
   expect(claim.split("\n")).toHaveLength(1);
   await powerOn("n1", { ready: true });
-  await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
+  // Until the agent is back, the status tells what was; a new start is the proof that it is.
+  await eventually(async () => (await startOf()) !== started, 180, "the instance is started again");
+  await waitFor("inst/vm", "condition=Ready", 60, NAMESPACE);
   const after = await snapshot();
   expect(after.guest.bootId).not.toBe(before.guest.bootId);
   expect(after.guest.lastAcked).toBeGreaterThanOrEqual(before.guest.lastAcked);
