@@ -38,7 +38,7 @@ import { holdNodeLock } from "./lock.ts";
 import { exposeAgent } from "./metrics.ts";
 import { Links, LocalSwitch, Nics } from "./nic/index.ts";
 import { nodePid, paths } from "./node.ts";
-import { Pools } from "./pool/index.ts";
+import { Pools, watchPools } from "./pool/index.ts";
 import { reconcilePool } from "./pools.ts";
 import { removeUnusedRuntimes } from "./runtimes.ts";
 
@@ -82,7 +82,13 @@ const ovs = new OvsdbClient({ remotes: [{ kind: "unix", path: `${config.ovsRunDi
 const local = new LocalSwitch(ovs);
 const nics = new Nics({ local, links: new Links(), log });
 const pools = new Pools({ nodeName: config.nodeName, log });
-const images = new Images({ pools, log, deniedRanges: config.images.denied, shutdown: signal });
+const images = new Images({
+  pools,
+  log,
+  deniedRanges: config.images.denied,
+  allowedRanges: config.images.allowed,
+  shutdown: signal,
+});
 const driver = new QemuDriver({ paths, log });
 const cgroupRoot = `/proc/${nodePid()}/root/sys/fs/cgroup`;
 const cgroups = new ClaimCgroups({ root: cgroupRoot, parent: "" });
@@ -246,11 +252,17 @@ exposeAgent(registry, {
 
 ovs.start(signal);
 for (const informer of [instances, pods, poolObjects, nodes, hosts]) informer.start(signal);
+// Also those that the API has no more: what is left of them is taken down.
+for (const name of await pools.list()) poolController.enqueue({ name });
 const work = [
   background("the instances' controller", controller.start(signal)),
   background("the pools' controller", poolController.start(signal)),
   background("the Host", host.run(signal)),
   background("the search for lost instances", lookForLost(signal)),
+  background(
+    "the watch on pools",
+    watchPools({ paths, clock, log, onChange: (name) => poolController.enqueue({ name }) }, signal),
+  ),
 ];
 await Promise.race([Promise.all([instances.synced, pods.synced, poolObjects.synced, nodes.synced]), aborted(signal)]);
 if (!signal.aborted) {
