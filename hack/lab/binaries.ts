@@ -186,7 +186,7 @@ export const ensureBinaries = async (lab: Lab, progress: Progress): Promise<stri
       await progress.step(`building ${names} ${together[0]?.version} from Go modules`, () => build(lab, together, work));
       for (const binary of together) await settle(binary, join(work, binary.name), join(directory, binary.name));
     }
-    for (const binary of missing) await publish(lab, binary, join(directory, binary.name));
+    for (const binary of binaries) await publish(lab, binary, join(directory, binary.name));
   } finally {
     await rm(work, { recursive: true, force: true });
   }

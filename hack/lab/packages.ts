@@ -28,6 +28,14 @@ const wanted: [name: string, brings: string][] = [
   ["syslinux", "/usr/bin/syslinux"],
   ["util-linux", "/usr/bin/nsenter"],
   ["xz-utils", "/usr/bin/xz"],
+  // For probes and for the tests that need a switch and databases of their own.
+  ["binutils", "/usr/bin/ld"],
+  ["ethtool", "/usr/sbin/ethtool"],
+  ["openvswitch-common", "/usr/bin/ovs-appctl"],
+  ["openvswitch-switch", "/usr/bin/ovs-vsctl"],
+  ["ovn-central", "/usr/bin/ovn-northd"],
+  ["ovn-common", "/usr/bin/ovn-nbctl"],
+  ["procps", "/usr/bin/pgrep"],
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";
