@@ -23,5 +23,6 @@ export const claimIndexes = {
   /** uid of the owning Instance. */
   owner: (pod: Pod): string[] =>
     (pod.metadata.ownerReferences ?? []).filter(({ controller }) => controller === true).map(({ uid }) => uid),
+  node: (pod: Pod): string[] => (pod.spec.nodeName === undefined ? [] : [pod.spec.nodeName]),
   namespace: (pod: Pod): string[] => (pod.metadata.namespace === undefined ? [] : [pod.metadata.namespace]),
 };

@@ -2,6 +2,7 @@
 import { EventRecorder, type Clock, type KubeClient, type Logger, type ObjectKey } from "../kube/index.ts";
 import { makeContext, type Caches, type OperatorContext } from "./context.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
+import { orphanController } from "./instance/orphans.ts";
 import { Pace } from "./instance/pace.ts";
 import type { NetworkSide } from "./instance/scope.ts";
 import { instanceController } from "./instance/watches.ts";
@@ -39,10 +40,11 @@ export async function runTerm(
   const operator = makeContext({ ...caches, client, log, clock, events, settings });
   const net = network(operator);
   const instances = instanceController({ ...operator, network: net, pace: new Pace(clock) });
+  const orphans = orphanController(operator);
   const pools = poolController(operator);
   const unwatch = net.onInstance((key) => instances.enqueue(key));
   try {
-    await Promise.all([instances.start(signal), pools.start(signal), net.start(signal)]);
+    await Promise.all([instances.start(signal), orphans.start(signal), pools.start(signal), net.start(signal)]);
   } finally {
     unwatch();
     operator.heartbeats.stop();

@@ -253,6 +253,49 @@ describe("an instance", () => {
     expect(claimsOf("huge")).toEqual([]);
   });
 
+  it("that vanishes without its release loses its claim, which keeps its grace period", async () => {
+    const { metadata } = await apply("vanished");
+    await isReady("vanished");
+    const [before] = claimsOf("vanished");
+    nodes.silent.add("n1");
+    await remove("vanished");
+    await until("it waits for its agent", cluster.seenInstances, () => ready("vanished")?.reason === "Deleting");
+    await cluster.client.patchMerge<Instance>(instances, keyFor("vanished"), { metadata: { finalizers: null } });
+    await isGone("vanished");
+    const deleted = await until("its claim is deleted", cluster.seenPods, () => {
+      const pod = claimsOf("vanished").find(({ metadata: { uid } }) => uid === before?.metadata.uid);
+      return pod?.metadata.deletionTimestamp === undefined ? undefined : pod;
+    });
+    expect(deleted.metadata.deletionGracePeriodSeconds).toBe(3600);
+    const again = await apply("vanished");
+    expect(again.metadata.uid).not.toBe(metadata.uid);
+    nodes.silent.delete("n1");
+    nodes.lookAgain();
+    await isReady("vanished");
+    await until("the old claim is gone", cluster.seenPods, () => claimsOf("vanished").length === 1);
+    await remove("vanished");
+    await isGone("vanished");
+    expect(await cluster.client.get(resources.podDisruptionBudgets, keyFor(CLAIMS_BUDGET))).toBeUndefined();
+  });
+
+  it("that vanished while no operator looked loses its claim when one does, and the namespace its budget", async () => {
+    await apply("unseen");
+    await isReady("unseen");
+    await operator?.stop();
+    await cluster.client.patchMerge<Instance>(instances, keyFor("unseen"), { metadata: { finalizers: null } });
+    await remove("unseen");
+    await isGone("unseen");
+    expect(claimsOf("unseen")).toHaveLength(1);
+    const ended = new AbortController();
+    const budgets = new Informer(cluster.client, resources.podDisruptionBudgets);
+    budgets.start(ended.signal);
+    operator = await startOperator(cluster, network);
+    await until("no claim is left", cluster.seenPods, () => claimsOf("unseen").length === 0);
+    await until("no budget is left", budgets, () => budgets.hasSynced && budgets.get(keyFor(CLAIMS_BUDGET)) === undefined);
+    ended.abort();
+    await budgets.stopped();
+  });
+
   it("on a node that is gone for good is let go without its agent, and not before", async () => {
     await makeNode(cluster.client, "doomed", "doomed", 10);
     await makePool(cluster.client, "doomed");
