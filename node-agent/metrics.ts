@@ -33,5 +33,5 @@ export function exposeAgent(
     },
     registers: [],
   });
-  for (const metric of [instances, writes, lost]) registry.registerMetric(metric as Gauge);
+  for (const metric of [instances, writes, lost]) registry.registerMetric(metric);
 }

@@ -44,7 +44,7 @@ describe.skipIf(unable !== undefined)(`NICs ${unable ?? ""}`, () => {
       `--pidfile=${run}/v.pid`,
       `--unixctl=${run}/v.ctl`,
     ];
-    const [command = "", ...args] = [...node.before, ...daemon, `--log-file=${run}/v.log`, "-vconsole:off", "--detach"];
+    const [command, ...args] = [...node.before, ...daemon, `--log-file=${run}/v.log`, "-vconsole:off", "--detach"];
     await execa(command, args, { env: { OVS_RUNDIR: run } });
   };
 
