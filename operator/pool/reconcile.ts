@@ -3,16 +3,7 @@ import type { HostPool } from "../../crds/host.ts";
 import { OPERATOR_MANAGER, POOL_FINALIZER } from "../../crds/names.ts";
 import type { PoolStatus, StoragePool } from "../../crds/pool.ts";
 import { storagePools } from "../../crds/resources.ts";
-import {
-  ensureFinalizer,
-  isTrue,
-  keyOf,
-  keyText,
-  removeFinalizer,
-  sameStatus,
-  type ObjectKey,
-  type Requeue,
-} from "../../kube/index.ts";
+import { ensureFinalizer, keyOf, keyText, removeFinalizer, sameStatus, type ObjectKey, type Requeue } from "../../kube/index.ts";
 import type { OperatorContext } from "../context.ts";
 import { nodeSeen } from "../nodes.ts";
 import type { Recent } from "../recent.ts";
@@ -77,7 +68,8 @@ function tell(before: StoragePool, after: StoragePool, ctx: PoolContext): void {
   if (now === undefined || (old?.status === now.status && old.reason === now.reason)) return;
   // That no node has it is how every pool begins.
   if (now.reason === "NoNodes" && old === undefined) return;
-  const type = isTrue(after.status?.conditions, "Ready") || now.reason === "Deleting" ? "Normal" : "Warning";
+  // A pool that serves with a reason of its own serves less than was asked for.
+  const type = now.reason === "Ready" || now.reason === "Deleting" ? "Normal" : "Warning";
   ctx.events.event(after, type, now.reason, "Follow", now.message);
   ctx.log.info({ pool: after.metadata.name, ready: now.status, reason: now.reason }, now.message);
 }

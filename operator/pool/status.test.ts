@@ -19,6 +19,7 @@ const on = (node: string, pool: Partial<HostPool> = {}): NodePool => ({
   pool: { name: "local", ready: true, sizeBytes: 8 * GIB, usedBytes: GIB, ...pool },
 });
 const full = { ready: false, reason: "NoSpace", message: "/var/lib has 1Gi left, the pool needs 8Gi" };
+const tight = { ready: true, reason: "NotEnoughSpace", message: "it stays at 8Gi: /var/lib has 1Gi left" };
 const gone = { deletionTimestamp: "2026-01-01T00:00:30Z" };
 
 describe("computePoolStatus", () => {
@@ -33,6 +34,27 @@ describe("computePoolStatus", () => {
     ],
     ["one node", poolFixture(), [on("n1")], ["a/b"], "8Gi 1Gi 1/1 True Ready: ready on its node"],
     ["all nodes", poolFixture(), [on("n1"), on("n2"), on("n3")], [], "24Gi 3Gi 3/3 True Ready: ready on all 3 nodes"],
+    [
+      "serves, but cannot grow",
+      poolFixture(),
+      [on("n1", tight)],
+      [],
+      "8Gi 1Gi 1/1 True NotEnoughSpace: ready on its node; but node n1: it stays at 8Gi: /var/lib has 1Gi left",
+    ],
+    [
+      "two serve, but cannot grow",
+      poolFixture(),
+      [on("n3"), on("n2", { ready: true, reason: "ShrinkRefused" }), on("n1", tight)],
+      [],
+      "24Gi 3Gi 3/3 True NotEnoughSpace: ready on all 3 nodes; but node n1: it stays at 8Gi: /var/lib has 1Gi left (and 1 more)",
+    ],
+    [
+      "one fails, another cannot grow",
+      poolFixture(),
+      [on("n1", tight), on("n2", full)],
+      [],
+      "16Gi 2Gi 1/2 False NoSpace: node n2: /var/lib has 1Gi left, the pool needs 8Gi",
+    ],
     [
       "a node fails, in its own words",
       poolFixture(),

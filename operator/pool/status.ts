@@ -33,6 +33,14 @@ interface Verdict {
   message: string;
 }
 
+/** What a node says of a pool that serves all the same, such as that it could not be made larger. */
+function limited({ node, pool, silent }: NodePool): { reason: string; text: string } | undefined {
+  if (silent !== undefined || !pool.ready || pool.reason === undefined) return undefined;
+  return { reason: pool.reason, text: `node ${node}: ${pool.message ?? "the node says no more"}` };
+}
+
+const andMore = (others: readonly unknown[]): string => (others.length === 0 ? "" : ` (and ${others.length} more)`);
+
 function failing({ node, pool, silent }: NodePool): { reason: string; text: string } | undefined {
   if (silent !== undefined) return { reason: silent.reason, text: silent.message };
   if (pool.ready) return undefined;
@@ -63,15 +71,11 @@ function verdict(facts: PoolFacts): Verdict {
   }
   const failures = nodes.map(failing).filter((one) => one !== undefined);
   const [first, ...others] = failures;
-  if (first === undefined) {
-    return {
-      status: "True",
-      reason: "Ready",
-      message: nodes.length === 1 ? "ready on its node" : `ready on all ${nodes.length} nodes`,
-    };
-  }
-  const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
-  return { status: "False", reason: first.reason, message: `${first.text}${more}` };
+  if (first !== undefined) return { status: "False", reason: first.reason, message: `${first.text}${andMore(others)}` };
+  const everywhere = nodes.length === 1 ? "ready on its node" : `ready on all ${nodes.length} nodes`;
+  const [limit, ...limits] = nodes.map(limited).filter((one) => one !== undefined);
+  if (limit === undefined) return { status: "True", reason: "Ready", message: everywhere };
+  return { status: "True", reason: limit.reason, message: `${everywhere}; but ${limit.text}${andMore(limits)}` };
 }
 
 /** The status of a pool, all of it. Pure; `nodes` in any order. */

@@ -61,6 +61,15 @@ it("is summed up from its nodes, and says what a failing one says", async () => 
   await says("1/2 8Gi 1Gi False NoSpace: node n2: /var/lib has 1Gi left");
   await hostSays(cluster.client, "n2", onNode(GIB));
   await says("2/2 16Gi 2Gi True Ready: ready on all 2 nodes");
+  const tight = { reason: "NotEnoughSpace", message: "/var/lib has 1Gi left" };
+  await hostSays(
+    cluster.client,
+    "n2",
+    onNode(GIB).map((pool) => ({ ...pool, ...tight })),
+  );
+  await says("2/2 16Gi 2Gi True NotEnoughSpace: ready on all 2 nodes; but node n2: /var/lib has 1Gi left");
+  await hostSays(cluster.client, "n2", onNode(GIB));
+  await says("2/2 16Gi 2Gi True Ready: ready on all 2 nodes");
   await nodeReady(cluster.client, "n2", false);
   await says("1/2 16Gi 2Gi False NodeNotReady: node n2 is not ready");
   await nodeReady(cluster.client, "n2", true);
