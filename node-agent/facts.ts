@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { z } from "zod";
 import { UserError } from "./errors.ts";
 import type { HostFacts } from "./host/index.ts";
+import type { ProbeOptions } from "./instance/qemu/probe.ts";
 
 const factsShape = z.object({
   accelerator: z.enum(["KVM", "TCG"]),
@@ -16,10 +17,10 @@ const factsShape = z.object({
 const cacheShape = z.object({ bootId: z.string(), mode: z.string(), facts: factsShape });
 
 export interface NodeFactsOptions {
-  /** `auto` takes KVM where it works; `kvm` wants it; `tcg` does not look for it. */
-  mode: "auto" | "kvm" | "tcg";
-  /** Runs a guest to find out. */
-  probe: (runtimeVersion: string, signal: AbortSignal) => Promise<Omit<HostFacts, "runtimeVersion">>;
+  /** What is asked of the node; facts that were found out for another mode do not count. */
+  mode: ProbeOptions["mode"];
+  /** Runs a guest to find out; throws UserError when the node has not what the mode asks for. */
+  probe: (runtimeVersion: string, mode: ProbeOptions["mode"], signal: AbortSignal) => Promise<Omit<HostFacts, "runtimeVersion">>;
   /** Directory of runtimes; its file `current` names the version for guests that start now. */
   runtimes: string;
   runtimeVersion: string | undefined;
@@ -34,11 +35,7 @@ export async function nodeFacts(options: NodeFactsOptions, signal: AbortSignal):
   const runtimeVersion = options.runtimeVersion ?? (await currentRuntime(runtimes));
   const cached = await readCache(cacheFile);
   if (cached?.bootId === bootId && cached.mode === mode && cached.facts.runtimeVersion === runtimeVersion) return cached.facts;
-  const facts = { ...(await probe(runtimeVersion, signal)), runtimeVersion };
-  if (mode === "kvm" && facts.accelerator !== "KVM") {
-    const why = facts.acceleratorMessage ?? "it was not found to work";
-    throw new UserError("NoKvm", `nodeAgent.accelerator is kvm, but this node has no KVM that works: ${why}`);
-  }
+  const facts = { ...(await probe(runtimeVersion, mode, signal)), runtimeVersion };
   await mkdir(dirname(cacheFile), { recursive: true });
   await writeFile(`${cacheFile}.new`, JSON.stringify({ bootId, mode, facts }), { mode: 0o600 });
   await rename(`${cacheFile}.new`, cacheFile);

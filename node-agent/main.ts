@@ -32,7 +32,7 @@ import { LostInstances } from "./instance/lost.ts";
 import { ClaimCgroups } from "./instance/qemu/cgroup.ts";
 import { QemuDriver } from "./instance/qemu/driver.ts";
 import { readBootId } from "./instance/qemu/process.ts";
-import { probe } from "./instance/qemu/probe.ts";
+import { probe, type ProbeOptions } from "./instance/qemu/probe.ts";
 import { Reporter } from "./instance/reporter.ts";
 import { holdNodeLock } from "./lock.ts";
 import { exposeAgent } from "./metrics.ts";
@@ -96,7 +96,8 @@ const reporter = new Reporter({ client, clock, log });
 
 const factsOptions = {
   mode: config.accelerator,
-  probe: (runtimeVersion: string, stop: AbortSignal) => probe({ paths, runtimeVersion, signal: stop }),
+  probe: (runtimeVersion: string, mode: ProbeOptions["mode"], stop: AbortSignal) =>
+    probe({ paths, runtimeVersion, mode, signal: stop }),
   runtimes: paths.runtimes,
   runtimeVersion: config.runtimeVersion,
   cacheFile: `${config.runDir}/facts.json`,

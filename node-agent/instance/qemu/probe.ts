@@ -25,6 +25,8 @@ export interface QemuFacts {
 export interface ProbeOptions {
   paths: NodePaths;
   runtimeVersion: string;
+  /** `auto` takes KVM where it works, else TCG; `kvm` takes nothing else; `tcg` does not look for KVM. */
+  mode: "auto" | "kvm" | "tcg";
   signal?: AbortSignal;
 }
 
@@ -54,7 +56,8 @@ const DISK_BYTES = 1024 * 1024;
 
 /**
  * Runs a guest of one sector under KVM, else under TCG, confined as every guest is, and asks QEMU what it knows. Takes about a
- * second, or six where KVM hangs. Throws UserError when no guest runs at all.
+ * second, or six where KVM hangs. Throws UserError when no guest runs as it should. When it is over, however it ended, none of
+ * its processes is left, so that it can be repeated at once.
  */
 export async function probe(options: ProbeOptions): Promise<QemuFacts> {
   const { paths, signal } = options;
@@ -65,9 +68,11 @@ export async function probe(options: ProbeOptions): Promise<QemuFacts> {
     await mkdir(join(directory, "vm"), { mode: 0o755 });
     await writeFile(join(directory, "vm", "boot.raw"), BOOT_SECTOR, { mode: 0o644 });
     await truncate(join(directory, "vm", "boot.raw"), DISK_BYTES);
-    const kvm = await tryKvm(options, directory);
+    const kvm = options.mode === "tcg" ? "nodeAgent.accelerator is tcg: KVM was not tried" : await tryKvm(options, directory);
     signal?.throwIfAborted();
     if (typeof kvm !== "string") return { accelerator: "KVM", ...kvm };
+    if (options.mode === "kvm")
+      throw new UserError("NoKvm", `nodeAgent.accelerator is kvm, but this node has no KVM that works: ${kvm}`);
     await requireTcg(options, directory);
     return { accelerator: "TCG", acceleratorMessage: kvm, ...(await askQemu(options, directory, "TCG")) };
   } finally {
@@ -137,7 +142,10 @@ async function askQemu(options: ProbeOptions, directory: string, accelerator: "K
     ...(options.signal ? { signal: options.signal } : {}),
   });
   const ended = new Promise<void>((resolve) => {
-    child.once("error", () => resolve()); // its streams end with it, and the session says so
+    // Also told when it is killed, before its end. Its streams end with it, and the session says so.
+    child.on("error", () => {
+      if (child.pid === undefined) resolve();
+    });
     child.once("exit", () => resolve());
   });
   try {
