@@ -23,7 +23,7 @@ export interface BuiltImage {
 export const imageName = (target: ImageTarget): string => `localhost/drover-${target}:dev`;
 
 const packages = ["package.json", "package-lock.json", ".npmrc"];
-const code = [...packages, "crds", "kube", "ovsdb", "operator", "node-agent"];
+const code = [...packages, "manifests/images", "crds", "kube", "ovsdb", "operator", "node-agent"];
 
 /** What each image is made from, besides the bases and the Containerfile. */
 const inputs: Record<ImageTarget, string[]> = {
@@ -147,7 +147,7 @@ const buildTarget = async (lab: Lab, target: string, ...named: string[]): Promis
 /** Stages that more than one image comes from. */
 const buildShared = async (lab: Lab): Promise<void> => {
   await buildTarget(lab, "node-runtime");
-  await buildTarget(lab, "code");
+  await buildTarget(lab, "stripped");
 };
 
 const buildOne = async (lab: Lab, target: ImageTarget, archive: string): Promise<void> => {
