@@ -318,7 +318,7 @@ export const instanceStatus = z
         node: z.string().optional().meta(doc("The node it is bound to.")),
       })
       .optional()
-      .meta(doc("Its claim pod; none while it is stopped.")),
+      .meta(doc("Its claim pod. While the instance is stopped it has no uid, and names the next claim.")),
     ip: z.string().optional().meta(doc("Its first address.")),
     nics: z
       .array(nicStatus)

@@ -61,9 +61,21 @@ const ipv6 = z
     dhcp: z
       .boolean()
       .default(true)
-      .meta(doc("Whether instances get their address by DHCPv6; router advertisements are sent either way. Default: true.")),
+      .meta(
+        doc(
+          "Whether instances get their address by DHCPv6; router advertisements are sent either way. Without it the network must be a /64. Default: true.",
+        ),
+      ),
   })
-  .meta(doc("IPv6 of the network."));
+  .meta(
+    doc("IPv6 of the network.", {
+      // An interface identifier has 64 bits: of another prefix no guest would make an address.
+      rule: "!has(self.dhcp) || self.dhcp || !isCIDR(self.cidr) || cidr(self.cidr).ip().family() != 6 || cidr(self.cidr).prefixLength() == 64",
+      message:
+        "ipv6.dhcp: false needs a /64, from which instances make their addresses themselves; make ipv6.cidr a /64, or leave dhcp on",
+      fieldPath: ".cidr",
+    }),
+  );
 
 export const networkSpec = z
   .object({
