@@ -79,7 +79,7 @@ const start = (remotes: OvsdbClientOptions["remotes"], opts: Partial<OvsdbClient
   const warnings: string[] = [];
   const log = {
     info: () => undefined,
-    warn: (fields: object) => void warnings.push(String((fields as { err?: Error }).err?.message)),
+    warn: (fields: object) => void warnings.push(String((fields as { error?: string }).error)),
     error: (fields: object, message: string) => {
       throw new Error(message, { cause: fields });
     },
@@ -96,6 +96,24 @@ describe("whom it uses", () => {
     await client.connectedOnce;
     expect(client.remote).toMatch(/there$/);
     expect(warnings).toEqual([expect.stringMatching(/cannot connect to unix:.*nowhere: .*ENOENT/)]);
+  });
+
+  it("says why a server cannot be used once, however often it is tried, and without a stack", async () => {
+    const nowhere: Remote[] = ["a", "b"].map((name) => ({ kind: "unix", path: join(directory, name) }));
+    let rounds = 0;
+    const tried = Promise.withResolvers<void>();
+    const { client, warnings } = start(() => {
+      rounds += 1;
+      if (rounds === 4) tried.resolve();
+      return nowhere;
+    });
+    const again = setInterval(() => client.retryNow(), 5);
+    await tried.promise;
+    clearInterval(again);
+    expect(warnings.toSorted()).toEqual([
+      expect.stringMatching(/cannot connect to unix:.*\/a: [^\n]*ENOENT[^\n]*$/),
+      expect.stringMatching(/cannot connect to unix:.*\/b: [^\n]*ENOENT[^\n]*$/),
+    ]);
   });
 
   it("passes a follower by when the leader is asked for, and stays with one when not", async () => {

@@ -1,5 +1,6 @@
 /** An OVSDB client that stays connected (RFC 7047; ovsdb-server(7)). */
 import { type Clock, realClock } from "../kube/clock.ts";
+import { errorText as wholeText } from "../kube/errors.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection } from "./connection.ts";
 import { DisconnectedError, errorText } from "./errors.ts";
@@ -51,6 +52,8 @@ export class OvsdbClient {
   readonly #backoff: Backoff;
   readonly #replicas = new Set<Replica>();
   readonly #stateListeners = new Set<StateListener>();
+  /** What was last said of each server: told again only when it changes, or after a time in which the server was sound. */
+  readonly #told = new Map<string, string>();
   readonly #connectedOnce = Promise.withResolvers<void>();
   #connection: Connection | undefined;
   #remote: Remote | undefined;
@@ -150,6 +153,8 @@ export class OvsdbClient {
     let turn = Math.floor((this.#opts.random ?? Math.random)() * 1000);
     while (!signal.aborted) {
       const remotes = typeof this.#opts.remotes === "function" ? this.#opts.remotes() : this.#opts.remotes;
+      const known = new Set(remotes.map(remoteText));
+      for (const remote of this.#told.keys()) if (!known.has(remote)) this.#told.delete(remote);
       if (remotes.length === 0) this.#lastError = new Error(`no address of an OVSDB server for ${this.#opts.database} is known`);
       for (let tried = 0; tried < remotes.length && !signal.aborted; tried += 1) {
         const remote = remotes[turn % remotes.length];
@@ -182,9 +187,7 @@ export class OvsdbClient {
       });
     } catch (error) {
       const cause = error instanceof Error ? error : new Error(errorText(error));
-      if (!signal.aborted && cause.message !== this.#lastError?.message) {
-        log.warn({ database, remote: remoteText(remote), err: cause }, "cannot use this OVSDB server; trying again");
-      }
+      if (!signal.aborted) this.#warn(remote, cause, "cannot use this OVSDB server; trying again");
       this.#lastError = cause;
       return false;
     }
@@ -200,10 +203,23 @@ export class OvsdbClient {
     this.#connection = undefined;
     this.#lastError = why;
     for (const replica of this.#replicas) replica.markLost();
-    if (this.#clock.monotonic() - since >= SOUND_AFTER_MS) this.#backoff.reset();
-    if (!signal.aborted) log.warn({ database, remote: remoteText(remote), err: why }, "the connection to the OVSDB server ended");
+    if (this.#clock.monotonic() - since >= SOUND_AFTER_MS) {
+      this.#backoff.reset();
+      this.#told.delete(remoteText(remote));
+    }
+    if (!signal.aborted) this.#warn(remote, why, "the connection to the OVSDB server ended");
     this.#tell(false, why);
     return true;
+  }
+
+  /** One line, without a stack: who is to blame is on the other side. */
+  #warn(remote: Remote, why: Error, message: string): void {
+    const { log, database } = this.#opts;
+    const error = wholeText(why);
+    const place = remoteText(remote);
+    if (this.#told.get(place) === error) return;
+    this.#told.set(place, error);
+    log.warn({ database, remote: place, error }, message);
   }
 
   #startReplica(connection: Connection, replica: Replica): void {

@@ -57,7 +57,7 @@ export class Ports {
     } catch (error) {
       if (!(error instanceof OvsdbError))
         return this.#later(key, OVN, "OVNUnreachable", `${errorText(error)}; it is tried again`);
-      this.#opts.log.warn({ instance: key, err: error }, "OVN refused an instance's ports");
+      this.#opts.log.warn({ instance: key, error: errorText(error) }, "OVN refused an instance's ports");
       return this.#later(key, OVN, "PortRefused", `OVN's northbound database refused its ports: ${error.message}`);
     }
   }
