@@ -127,7 +127,7 @@ describe("one server, by unix, tcp and ssl", () => {
     const { ca } = await readCertificates(directory, "client");
     const attempt = (tls: typeof stranger): Promise<string> => {
       const told = Promise.withResolvers<string>();
-      const log = { ...quiet, warn: (fields: object) => told.resolve(String((fields as { err?: Error }).err?.message)) };
+      const log = { ...quiet, warn: (fields: object) => told.resolve(String((fields as { error?: string }).error)) };
       const client = new OvsdbClient({ remotes: [parseRemote(remote("ssl"))], database: DATABASE, log, tls, timeoutMs: 3000 });
       client.start(stop.signal);
       return told.promise;
