@@ -360,4 +360,14 @@ describe("a guest that runs", () => {
     expect(world.calls).toEqual([]);
     expect(world.driver.listeners.size).toBe(0);
   });
+
+  test("that vanished, its claim being deleted: left to the search for lost ones, and its holder is looked at until it has ended", async () => {
+    world.object = undefined;
+    world.claimStates.set("claim-1", { state: "deleting", endsAt: NOW + 3600_000 });
+    world.holdersLeft = true;
+    expect(await world.reconcile()).toBe(3_000);
+    expect(world.calls).toEqual([]);
+    world.holdersLeft = false;
+    expect(await world.reconcile()).toBeUndefined();
+  });
 });
