@@ -44,10 +44,19 @@ export const hubBatch = (lab: Lab): string =>
     `link set ${lab.hub.bridge} alias ${COMPLETE}`,
   ].join("\n");
 
+/** Hardware address of a node's eth0: locally administered, made of its own address. */
+const nodeMac = (node: LabNode): string =>
+  `02:d0:${node.address
+    .split(".")
+    .map((octet) => Number(octet).toString(16).padStart(2, "0"))
+    .join(":")}`;
+
 /** Steps of `ip -batch` inside a node's namespace, once its eth0 is there. Pure. */
 export const nodeBatch = (lab: Lab, node: LabNode): string =>
   [
     "link set lo up",
+    // As on a machine, the card keeps its address over a power cut: neighbours, and tunnels' ends among them, remember it.
+    `link set eth0 address ${nodeMac(node)}`,
     `addr add ${node.address}/24 dev eth0`,
     "link set eth0 up",
     `route add default via ${lab.hub.address}`,
