@@ -37,3 +37,7 @@ export const portName = (namespace: string, instance: string, nic: string, insta
 
 /** Extended resource by which a pool's GiB are counted on a Node. */
 export const poolResource = (pool: string): string => `${GROUP}/pool.${pool}`;
+
+/** An agent's heartbeat Lease is named so, in the operator's own namespace. */
+export const AGENT_LEASE_PREFIX = "drover-agent-";
+export const agentLeaseName = (node: string): string => `${AGENT_LEASE_PREFIX}${node}`;

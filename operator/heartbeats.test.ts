@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { FakeClock, type Change, type Lease } from "../kube/index.ts";
-import { Heartbeats, agentLeaseName } from "./heartbeats.ts";
+import { agentLeaseName } from "../crds/names.ts";
+import { Heartbeats } from "./heartbeats.ts";
 
 const lease = (node: string, renewTime: string): Change<Lease> => {
   const name = agentLeaseName(node);

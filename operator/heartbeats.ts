@@ -1,8 +1,7 @@
 /** Which agents answer, told by the Leases that they renew. */
+import { AGENT_LEASE_PREFIX } from "../crds/names.ts";
 import type { Change, Clock, Lease, ObjectKey } from "../kube/index.ts";
 
-/** An agent's Lease is named so, in the operator's own namespace. */
-const PREFIX = "drover-agent-";
 const DEFAULT_SECONDS = 40;
 /** By how much the clocks of two nodes may differ. */
 const SKEW_MS = 30_000;
@@ -17,8 +16,6 @@ interface Heart {
   silent: boolean;
   timer: ReturnType<Clock["setTimeout"]>;
 }
-
-export const agentLeaseName = (node: string): string => `${PREFIX}${node}`;
 
 /**
  * Notes for each node whether its agent renewed its Lease in time. Time is counted from when a renewal was seen here, as leader election
@@ -62,8 +59,8 @@ export class Heartbeats {
   }
 
   #renewed(key: ObjectKey, lease: Lease | undefined): void {
-    if (!key.name.startsWith(PREFIX)) return;
-    const node = key.name.slice(PREFIX.length);
+    if (!key.name.startsWith(AGENT_LEASE_PREFIX)) return;
+    const node = key.name.slice(AGENT_LEASE_PREFIX.length);
     const heart = this.#hearts.get(node);
     if (lease !== undefined && heart !== undefined && heart.renewTime === lease.spec?.renewTime) return;
     if (heart !== undefined) this.#clock.clearTimeout(heart.timer);

@@ -3,8 +3,8 @@ import type { HostPool } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { poolResource } from "../../crds/names.ts";
 import type { JsonPatchOp } from "../../kube/index.ts";
-import { isDiskClaimed } from "../../operator/instance/disk-room.ts";
-import { GIB, gibRoundedUp, parseBytes } from "../../operator/quantity.ts";
+import { isDiskClaimed } from "../../crds/disk-room.ts";
+import { GIB, gibRoundedUp, parseBytes } from "../../crds/quantity.ts";
 
 const PREFIX = poolResource("");
 

@@ -1,6 +1,6 @@
 /** The agent's sign of life: a Lease of its own, the smallest object that can be written, which nobody but the operator watches. */
 import { resources, sleep, type Clock, type KubeClient, type Lease, type Logger } from "../../kube/index.ts";
-import { agentLeaseName } from "../../operator/heartbeats.ts";
+import { agentLeaseName } from "../../crds/names.ts";
 import { errorText } from "../errors.ts";
 
 /** Two renewals may fail, or an agent be replaced, before anyone takes it for silent. */

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Instance } from "../../crds/instance.ts";
 import type { Clock, Logger } from "../../kube/index.ts";
-import { parseBytes } from "../../operator/quantity.ts";
+import { parseBytes } from "../../crds/quantity.ts";
 import { errorText, UserError } from "../errors.ts";
 import { tapName } from "../../crds/names.ts";
 import { ImageError, type Images } from "../image/index.ts";

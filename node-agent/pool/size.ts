@@ -1,5 +1,5 @@
 /** Figures of pools: default size, headroom, and bytes as a person reads them. */
-import { formatBytes } from "../../operator/quantity.ts";
+import { formatBytes } from "../../crds/quantity.ts";
 
 export const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;

@@ -1,8 +1,8 @@
 /** The claim: a tiny pod by which kube-scheduler finds an instance's node, and in whose cgroup its processes are accounted. */
 import { CLAIM_LABEL, claimName, poolResource } from "../../crds/names.ts";
 import type { Instance } from "../../crds/instance.ts";
-import { gibRoundedUp, parseBytes } from "../quantity.ts";
-import { asksForDisk } from "./disk-room.ts";
+import { gibRoundedUp, parseBytes } from "../../crds/quantity.ts";
+import { asksForDisk } from "../../crds/disk-room.ts";
 import { overheadBytes } from "./overhead.ts";
 
 /** What the chart decides about claims. */

@@ -1,5 +1,5 @@
 /** What an instance's processes need beside its RAM. */
-import { MIB } from "../quantity.ts";
+import { MIB } from "../../crds/quantity.ts";
 
 /**
  * Measured under TCG on Debian 13's QEMU 10.0 (1 vCPU, 1 disk, 1 NIC): at most 106 MiB were ever charged beside guest RAM, 68-74 with a

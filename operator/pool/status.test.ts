@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { HostPool } from "../../crds/host.ts";
 import { API_VERSION } from "../../crds/names.ts";
 import type { StoragePool } from "../../crds/pool.ts";
-import { GIB } from "../quantity.ts";
+import { GIB } from "../../crds/quantity.ts";
 import { computePoolStatus, type NodePool } from "./status.ts";
 
 const NOW = new Date("2026-01-01T00:01:00Z");

@@ -2,7 +2,7 @@
 import type { HostPool } from "../../crds/host.ts";
 import type { PoolStatus, StoragePool } from "../../crds/pool.ts";
 import { setCondition } from "../../kube/index.ts";
-import { formatBytes } from "../quantity.ts";
+import { formatBytes } from "../../crds/quantity.ts";
 
 /** One node's word on the pool; `silent`: the node cannot be asked, so its word is old. */
 export interface NodePool {

@@ -5,7 +5,7 @@ import type { StoragePool } from "../../crds/pool.ts";
 import { instances, storagePools } from "../../crds/resources.ts";
 import { Informer } from "../../kube/index.ts";
 import { instanceFixture } from "../../operator/instance/fixtures.ts";
-import { GIB } from "../../operator/quantity.ts";
+import { GIB } from "../../crds/quantity.ts";
 import {
   NAMESPACE,
   NetworkStandIn,

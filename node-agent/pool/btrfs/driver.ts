@@ -3,7 +3,7 @@ import { link, lstat, mkdir, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import type { Logger } from "../../../kube/logger.ts";
-import { parseBytes } from "../../../operator/quantity.ts";
+import { parseBytes } from "../../../crds/quantity.ts";
 import { errorCode, errorText, UserError } from "../../errors.ts";
 import { nodePid, onNode, type NodePaths } from "../../node.ts";
 import { performStep, type PoolDriver, type PoolTarget, type StepActions } from "../driver.ts";

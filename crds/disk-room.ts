@@ -1,5 +1,5 @@
 /** Who accounts for the room of an instance's disk: its first claim, and from then on the node itself. */
-import type { InstanceStatus } from "../../crds/instance.ts";
+import type { InstanceStatus } from "./instance.ts";
 
 /** Whether the claim of this serial asks for the pool's GiB. Later ones go back to the node where the disk already lies. */
 export const asksForDisk = (serial: number): boolean => serial === 1;
