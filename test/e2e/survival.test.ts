@@ -125,16 +125,11 @@ describe("the guest is not touched", () => {
 
   test("when OVN's northbound database is emptied", async () => {
     // A kubelet that has just started does not know its containers yet.
-    const nbctl = (...args: string[]) =>
-      eventually(
-        () =>
-          kubectl([
-            ...["-n", SYSTEM, "exec", "ovn-central-0", "-c", "nb", "--"],
-            ...["ovn-nbctl", "--db=unix:/run/ovn/ovnnb_db.sock", "--if-exists", ...args],
-          ]),
-        30,
-        `ovn-nbctl ${args.join(" ")}`,
-      );
+    const inNorthbound = `-n ${SYSTEM} exec ovn-central-0 -c nb -- ovn-nbctl --db=unix:/run/ovn/ovnnb_db.sock --if-exists`.split(
+      " ",
+    );
+    // A kubelet that has just started does not know its containers yet.
+    const nbctl = (...args: string[]) => eventually(() => kubectl([...inNorthbound, ...args]), 30, `ovn-nbctl ${args.join(" ")}`);
     for (const row of (await nbctl("--bare", "--columns=_uuid", "list", "Logical_Switch")).split(/\s+/).filter(Boolean)) {
       await nbctl("ls-del", row);
     }
