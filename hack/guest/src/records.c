@@ -62,33 +62,34 @@ static int open_disk(int flags)
     return fd;
 }
 
+enum { CHUNK = 128 };
+
 /* The last whole record: the writer goes on after it, so that a log is one unbroken run over reboots. */
-static uint64_t find_last(int fd, struct record *r)
+static uint64_t find_last(int fd, struct record *chunk)
 {
     uint64_t n = 0;
-    while (pread(fd, r, SECTOR, (off_t)(RECORDS_AT + n * SECTOR)) == SECTOR && record_is_whole(r, n + 1)) n++;
-    return n;
+    for (;;) {
+        ssize_t got = pread(fd, chunk, CHUNK * SECTOR, (off_t)(RECORDS_AT + n * SECTOR));
+        ssize_t whole = 0;
+        while ((whole + 1) * SECTOR <= got && record_is_whole(&chunk[whole], n + (uint64_t)whole + 1)) whole++;
+        n += (uint64_t)whole;
+        if (whole < CHUNK) return n;
+    }
 }
+
+static int disk;
+static struct record *r;
+static uint64_t end;
 
 static void *write_records(void *unused)
 {
     (void)unused;
-    int fd = open_disk(O_RDWR | O_DIRECT | O_DSYNC);
-    void *buffer;
-    if (fd < 0 || posix_memalign(&buffer, 4096, SECTOR)) return NULL;
-    struct record *r = buffer;
-    uint64_t size = 0;
-    ioctl(fd, BLKGETSIZE64, &size);
-    uint64_t end = size < FILL_AT ? size : FILL_AT;
-    uint64_t n = find_last(fd, r);
-    acked = n;
-    printf("GUEST records continue after %llu\n", (unsigned long long)n);
-    fflush(stdout);
+    uint64_t n = acked;
     while (RECORDS_AT + (n + 1) * SECTOR <= end) {
         struct timespec now, rest = {(time_t)pause_seconds, (long)((pause_seconds - (time_t)pause_seconds) * 1e9)};
         clock_gettime(CLOCK_REALTIME, &now);
         fill_record(r, n + 1, (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec);
-        if (pwrite(fd, r, SECTOR, (off_t)(RECORDS_AT + n * SECTOR)) == SECTOR)
+        if (pwrite(disk, r, SECTOR, (off_t)(RECORDS_AT + n * SECTOR)) == SECTOR)
             acked = ++n;
         else {
             printf("GUEST record %llu: %s\n", (unsigned long long)n + 1, strerror(errno));
@@ -102,22 +103,33 @@ static void *write_records(void *unused)
     return NULL;
 }
 
+/* Returns once it is known what was acknowledged before this boot, so that nobody is ever told of fewer records. */
 void start_writer(double per_second)
 {
     pthread_t thread;
+    void *buffer;
+    uint64_t size = 0;
     pause_seconds = 1 / per_second;
+    disk = open_disk(O_RDWR | O_DIRECT | O_DSYNC);
+    if (disk < 0 || posix_memalign(&buffer, 4096, CHUNK * SECTOR)) return;
+    r = buffer;
+    ioctl(disk, BLKGETSIZE64, &size);
+    end = size < FILL_AT ? size : FILL_AT;
+    acked = find_last(disk, r);
+    printf("GUEST records continue after %llu\n", (unsigned long long)acked);
+    fflush(stdout);
     pthread_create(&thread, NULL, write_records, NULL);
 }
 
 int fill_disk(unsigned long mib)
 {
-    enum { CHUNK = 1 << 20 };
+    enum { BYTES = 1 << 20 };
     int fd = open_disk(O_RDWR), failed = 0;
     if (fd < 0) return errno;
-    uint64_t *chunk = malloc(CHUNK), x = (uint64_t)time(NULL) | 1;
+    uint64_t *chunk = malloc(BYTES), x = (uint64_t)time(NULL) | 1;
     for (unsigned long i = 0; i < mib && !failed; i++) {
-        for (size_t k = 0; k < CHUNK / 8; k++) x ^= x << 13, x ^= x >> 7, x ^= x << 17, chunk[k] = x;
-        if (pwrite(fd, chunk, CHUNK, (off_t)(FILL_AT + i * CHUNK)) != CHUNK) failed = errno ? errno : ENOSPC;
+        for (size_t k = 0; k < BYTES / 8; k++) x ^= x << 13, x ^= x >> 7, x ^= x << 17, chunk[k] = x;
+        if (pwrite(fd, chunk, BYTES, (off_t)(FILL_AT + i * BYTES)) != BYTES) failed = errno ? errno : ENOSPC;
     }
     if (!failed && fsync(fd)) failed = errno;
     free(chunk);
