@@ -17,7 +17,7 @@ import { measureWrites } from "./bench/writes.ts";
 import { observer } from "./kit/guest.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
-const ROUNDS = { starts: 7, silences: 3 };
+const ROUNDS = { starts: 5, silences: 3 };
 const RUNNING = 11;
 const COUNTS = [100, 300] as const;
 const EATER_MIB = 512;
@@ -121,7 +121,7 @@ const measure = async (world: World): Promise<Bench> => {
     },
     ovsUpgradeSilence: {
       figure: figure(silences.upgradedMs, "ms", silences.quietMs),
-      what: "the same, the switch upgraded by its launcher",
+      what: "the same, the switch upgraded by its launcher; mean of 2",
       baselineIs: "nothing happens",
     },
   };

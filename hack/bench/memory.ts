@@ -7,7 +7,7 @@ import type { Instance } from "../../crds/instance.ts";
 
 const MIB = 2 ** 20;
 /** Of RAM, what the guest's kernel and its programs keep for themselves: eating that as well would end them. */
-const GUEST_OWN_MIB = 80;
+const GUEST_OWN_MIB = 160;
 
 export interface Memory {
   overheadMb: number;

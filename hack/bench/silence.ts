@@ -17,7 +17,8 @@ export interface Silences {
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const vswitchd = async (node: string): Promise<string> => (await inNode(node, "pgrep", ["-x", "ovs-vswitchd"])).trim();
+const vswitchd = async (node: string): Promise<string> =>
+  (await inNode(node, "cat", ["/run/openvswitch/ovs-vswitchd.pid"])).trim();
 
 /** Until another vswitchd runs, the guest answers again, and a while more: what comes late counts too. */
 const replaced = async (node: string, before: string, probe: Probe, ip: string): Promise<void> => {
@@ -57,6 +58,8 @@ export const measureSilences = async (of: Instance, probe: Probe, rounds: number
   try {
     for (let round = 0; round < rounds; round++) {
       killed.push(await silence((pid) => inNode(node, "kill", ["-KILL", pid])));
+      // an even number of upgrades ends where it began
+      if (round >= 2 * Math.floor(rounds / 2)) break;
       const next = current === version ? other : version;
       upgraded.push(await silence(() => rename(node, current, next)));
       current = next;
