@@ -5,7 +5,6 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import path from "node:path";
-import { execa } from "execa";
 import { figure, missed, table, type Bench } from "./bench/figures.ts";
 import { measureMemory } from "./bench/memory.ts";
 import { emptyNodeMb } from "./bench/processes.ts";
@@ -15,23 +14,13 @@ import { measureStarts } from "./bench/starts.ts";
 import { isReady, makeWorld, NAMESPACE, NETWORK, OTHER_NODE, removeWorld, type World } from "./bench/world.ts";
 import { measureWrites } from "./bench/writes.ts";
 import { observer } from "./kit/guest.ts";
+import { labCommand } from "./kit/lab-command.ts";
 
 const root = path.resolve(import.meta.dirname, "..");
 const ROUNDS = { starts: 5, silences: 3 };
 const RUNNING = 11;
 const COUNTS = [100, 300] as const;
 const EATER_MIB = 512;
-
-const labCommand = (verb: string) =>
-  execa("node", ["hack/lab/main.ts", verb], {
-    cwd: root,
-    preferLocal: true,
-    localDir: root,
-    stdin: "ignore",
-    stdout: "inherit",
-    stderr: "inherit",
-    timeout: 50 * 60_000,
-  });
 
 const begun = performance.now();
 const note = (text: string, details?: unknown): void => {

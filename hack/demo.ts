@@ -5,8 +5,8 @@
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { stringify } from "yaml";
-import { execa } from "execa";
 import { images, kubectl, networkManifest, poolManifest, virtualMachine, waitFor } from "./kit/cluster.ts";
+import { labCommand } from "./kit/lab-command.ts";
 import { addressOf, ask, checkDisk, instance, observer, processOf, statusWithin } from "./kit/guest.ts";
 import { lab } from "./lab/index.ts";
 import type { Probe } from "./lab/probe.ts";
@@ -36,17 +36,6 @@ const type = async (line: string, input?: string): Promise<string> => {
   show(answer);
   return answer;
 };
-
-const labCommand = (verb: string) =>
-  execa("node", ["hack/lab/main.ts", verb], {
-    cwd: root,
-    preferLocal: true,
-    localDir: root,
-    stdin: "ignore",
-    stdout: "inherit",
-    stderr: "inherit",
-    timeout: 50 * 60_000,
-  });
 
 const manifests = async (): Promise<string> => {
   const { tiny } = await images();
