@@ -22,6 +22,7 @@ import { Heartbeats } from "./heartbeats.ts";
 import { NamespaceCounts } from "./namespace-counts.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 import { claimIndexes, hostIndexes, instanceIndexes, type IndexesOf } from "./indexes.ts";
+import { poolRoom, PublishedPools } from "./published-pools.ts";
 import { Recent } from "./recent.ts";
 
 export interface Caches {
@@ -47,6 +48,7 @@ export interface OperatorContext extends Caches {
   heartbeats: Heartbeats;
   /** Claims in each namespace. */
   claimCounts: NamespaceCounts;
+  publishedPools: PublishedPools;
   /** Our own writes, until the caches show them. */
   recentInstances: Recent<Instance>;
   recentClaims: Recent<Pod>;
@@ -67,11 +69,11 @@ function slimPod(pod: Pod): Pod {
   return { ...pod, metadata, spec: { containers: [], nodeName } };
 }
 
-/** Of a Node only its readiness matters; its status also lists every image it holds. */
+/** Of a Node only its readiness and its pools matter; its status also lists every image it holds. */
 function slimNode(node: Node): Node {
   const { annotations: _, ...metadata } = node.metadata;
   const conditions = node.status?.conditions?.filter(({ type }) => type === "Ready") ?? [];
-  return { ...node, metadata, spec: { taints: node.spec.taints ?? [] }, status: { conditions } };
+  return { ...node, metadata, spec: { taints: node.spec.taints ?? [] }, status: { conditions, allocatable: poolRoom(node) } };
 }
 
 /**
@@ -116,6 +118,7 @@ export function makeContext(
     ...parts,
     heartbeats: new Heartbeats(parts.leases, parts.clock),
     claimCounts: new NamespaceCounts(parts.claims),
+    publishedPools: new PublishedPools(parts.nodes),
     recentInstances: new Recent(parts.instances, parts.clock),
     recentClaims: new Recent(parts.claims, parts.clock),
   };

@@ -2,7 +2,10 @@
 import type { Clock } from "../../kube/index.ts";
 import type { OwnStatus } from "./status.ts";
 
-/** A claim is usually bound within 20 ms; the first status then says where, and "Scheduling" need not be written. */
+/**
+ * A claim is usually bound within 20 ms; the first status then says where, and "Scheduling" need not be written. Neither need it be
+ * said that a pool or a network is missing which stands in the same file.
+ */
 export const SETTLE_MS = 250;
 export const COALESCE_MS = 1000;
 
@@ -32,7 +35,7 @@ export function holdBackMs(
   want: OwnStatus,
   { sinceWrite, sinceHeld }: { sinceWrite?: number | undefined; sinceHeld?: number | undefined },
 ): number {
-  if (have.phase === undefined && want.phase === "Pending" && want.reason === "Scheduling") {
+  if (have.phase === undefined && want.phase === "Pending") {
     return Math.max(0, SETTLE_MS - (sinceHeld ?? 0));
   }
   if (sinceWrite === undefined || isAwaited(have, want)) return 0;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { API_VERSION } from "../../crds/names.ts";
 import type { StoragePool } from "../../crds/pool.ts";
-import { poolProblem } from "./references.ts";
+import { poolProblem, unpublished } from "./references.ts";
 
 const pool = (name: string, deletionTimestamp?: string): StoragePool => ({
   apiVersion: API_VERSION,
@@ -40,5 +40,25 @@ describe("poolProblem", () => {
   ])("%s", (_, pools, expected) => {
     const problem = poolProblem("local", pools);
     expect(problem && `${problem.reason}: ${problem.message}`).toBe(expected);
+  });
+});
+
+describe("unpublished", () => {
+  const saying = (status: "True" | "False", message: string) =>
+    cache({
+      ...pool("local"),
+      status: { conditions: [{ type: "Ready", status, reason: "R", message, lastTransitionTime: "" }] },
+    });
+  it.each<[string, ReturnType<typeof cache>, string]>([
+    ["nothing was said of it", cache(pool("local")), "it was just made"],
+    ["no node has it", saying("False", "no node has it: no labels"), "no node has it: no labels"],
+    [
+      "it is ready",
+      saying("True", "ready on its node"),
+      "it is ready, and its nodes will say within seconds how much they have; if they do not, it is full",
+    ],
+  ])("%s", (_, pools, why) => {
+    const message = `waiting for a node that offers room in StoragePool local: ${why}`;
+    expect(unpublished("local", pools)).toEqual({ reason: "WaitingForPool", message });
   });
 });

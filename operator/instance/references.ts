@@ -1,5 +1,7 @@
 /** Resolves what an instance names: its pool, its networks. What is unknown becomes a problem that heals when it appears. */
+import { asksForDisk } from "../../crds/disk-room.ts";
 import type { StoragePool } from "../../crds/pool.ts";
+import type { Condition } from "../../crds/schema.ts";
 import type { Informer } from "../../kube/index.ts";
 import type { Problem } from "./facts.ts";
 import type { InstanceScope } from "./scope.ts";
@@ -31,10 +33,32 @@ export function poolProblem(name: string | undefined, pools: Pick<Informer<Stora
   };
 }
 
+export const poolReady = (pool: StoragePool | undefined): Condition | undefined =>
+  pool?.status?.conditions?.find(({ type }) => type === "Ready");
+
+/**
+ * Why no claim is made for a pool that no Node offers yet: kube-scheduler would refuse it with a warning, although a pool that
+ * was just made is published within seconds.
+ */
+export function unpublished(name: string, pools: Pick<Informer<StoragePool>, "get">): Problem {
+  const ready = poolReady(pools.get({ name }));
+  const why =
+    ready?.status === "True"
+      ? "it is ready, and its nodes will say within seconds how much they have; if they do not, it is full"
+      : (ready?.message ?? "it was just made");
+  return { reason: "WaitingForPool", message: `waiting for a node that offers room in StoragePool ${name}: ${why}` };
+}
+
 /** The pool is only needed where a claim is yet to be made: an instance that runs is not disturbed. */
 export function resolvePool(scope: InstanceScope): void {
-  const problem = poolProblem(scope.instance.spec.rootDisk.pool, scope.ctx.pools);
-  if (problem !== undefined && scope.plan.step.do === "create") scope.problems.pool = problem;
+  const { ctx, instance } = scope;
+  const { step } = scope.plan;
+  if (step.do !== "create") return;
+  const { pool } = instance.spec.rootDisk;
+  const problem = poolProblem(pool, ctx.pools);
+  if (problem !== undefined) scope.problems.pool = problem;
+  else if (pool !== undefined && asksForDisk(step.serial) && !ctx.publishedPools.has(pool))
+    scope.problems.pool = unpublished(pool, ctx.pools);
 }
 
 /** Addresses and MACs, given once and kept. */

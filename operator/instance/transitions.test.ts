@@ -14,6 +14,7 @@ describe("transitionEvent", () => {
   it.each<[string, OwnStatus, OwnStatus, string | undefined]>([
     ["applied", {}, status("Pending", "Scheduling"), undefined],
     ["no room", {}, status("Pending", "Unschedulable"), "Warning Unschedulable: because"],
+    ["its pool is not published yet", {}, status("Pending", "WaitingForPool"), "Normal WaitingForPool: because"],
     ["still no room", status("Pending", "Unschedulable"), status("Pending", "Unschedulable", "2 nodes"), undefined],
     ["placed", status("Pending", "Scheduling"), status("Starting", "WaitingForAgent"), undefined],
     ["placed at once", {}, status("Starting", "WaitingForAgent"), undefined],

@@ -47,7 +47,13 @@ export function transitionEvent(before: OwnStatus, after: OwnStatus): Transition
       return { type: "Warning", reason: after.reason ?? after.phase, action: "Follow", note: message(after) };
     case "Pending":
       if (after.reason === "Scheduling" || (samePhase && before.reason === after.reason)) return undefined;
-      return { type: "Warning", reason: after.reason ?? "Pending", action: "Place", note: message(after) };
+      return {
+        // A pool that was just made is published in a moment: nothing is wrong.
+        type: after.reason === "WaitingForPool" ? "Normal" : "Warning",
+        reason: after.reason ?? "Pending",
+        action: "Place",
+        note: message(after),
+      };
     case undefined:
     default:
       return undefined;

@@ -12,16 +12,23 @@ import {
 } from "../../kube/index.ts";
 import { answersDifferently } from "../nodes.ts";
 import { reconcileInstance } from "./reconcile.ts";
+import { poolReady } from "./references.ts";
 import type { InstanceContext } from "./scope.ts";
 
-/** A pool matters when it comes, goes, or begins to go; its status does not. */
-const poolMatters = ({ old, now }: Change<StoragePool>): boolean =>
-  old === undefined || now === undefined || old.metadata.deletionTimestamp !== now.metadata.deletionTimestamp;
+/** A pool matters when it comes, goes, or begins to go; its status only while no Node offers it: it says why. */
+const poolMatters = ({ old, now }: Change<StoragePool>, published: boolean): boolean =>
+  old === undefined ||
+  now === undefined ||
+  old.metadata.deletionTimestamp !== now.metadata.deletionTimestamp ||
+  (!published && poolReady(old)?.message !== poolReady(now)?.message);
 
 /** The controller of instances, wired to its sources; not started. */
 export function instanceController(ctx: InstanceContext): Controller {
   const keys = (found: Instance[]): ObjectKey[] => found.map(keyOf);
   const onNode = (name: string): ObjectKey[] => keys(ctx.instances.byIndex("node", name));
+  /** Only where a claim is yet to be made does a pool matter. */
+  const unplaced = (pool: string): ObjectKey[] =>
+    keys(ctx.instances.byIndex("pool", pool).filter(({ status }) => status?.claim?.uid === undefined));
   const budgetGone = ({ old, now }: Change<PodDisruptionBudget>): ObjectKey[] => {
     if (now !== undefined || old?.metadata.namespace === undefined) return [];
     // Any one instance with a claim makes the budget again.
@@ -38,12 +45,18 @@ export function instanceController(ctx: InstanceContext): Controller {
   })
     .watch(ctx.instances)
     .watch(ctx.claims, ownerKeys("Instance"))
-    .watch(ctx.pools, (change) => (poolMatters(change) ? keys(ctx.instances.byIndex("pool", change.key.name)) : []))
+    .watch(ctx.pools, (change) => {
+      const { name } = change.key;
+      return poolMatters(change, ctx.publishedPools.has(name)) ? unplaced(name) : [];
+    })
     .watch(ctx.nodes, (change: Change<Node>) => (answersDifferently(change) ? onNode(change.key.name) : []))
     .watch(ctx.budgets, budgetGone)
     // Not mapped: what they hold is asked for when a claim is made, so they must be there before the first is.
     .watch(ctx.hosts, () => [])
     .watch(ctx.leases, () => []);
+  ctx.publishedPools.onFirst((pool) => {
+    for (const key of unplaced(pool)) controller.enqueue(key);
+  });
   ctx.heartbeats.onChange((node) => {
     for (const key of onNode(node)) controller.enqueue(key);
   });

@@ -14,6 +14,7 @@ import {
   makeNode,
   makePool,
   nodeReady,
+  offerRoom,
   startCluster,
   startOperator,
   until,
@@ -155,14 +156,42 @@ describe("an instance", () => {
     await phase("lost", "Pending", "PoolNotFound");
     expect(ready("lost")?.message).toBe("spec.rootDisk.pool: there is no StoragePool fast; make it (known are local)");
     await makePool(cluster.client, "fast");
-    // No node has it yet: now the scheduler says so.
-    await phase("lost", "Pending", "Unschedulable");
-    expect(ready("lost")?.message).toContain("Insufficient drover.dev/pool.fast");
+    await phase("lost", "Pending", "WaitingForPool");
     await makeNode(cluster.client, "n-fast", "fast", 10);
     await isReady("lost");
     expect(statusOf("lost")?.nodeName).toBe("n-fast");
     await remove("lost");
     await isGone("lost");
+  });
+
+  it("makes no claim before a Node offers the pool, says why, and warns of nothing", async () => {
+    await makePool(cluster.client, "new", { disk: "nvme" });
+    await apply("early-bird", { rootDisk: { pool: "new", size: "1Gi" } });
+    const says = (text: string) =>
+      until(text, cluster.seenInstances, () => {
+        const scheduled = statusOf("early-bird")?.conditions?.find(({ type }) => type === "Scheduled");
+        return scheduled?.reason === "WaitingForPool" && scheduled.message.includes(text) ? scheduled : undefined;
+      });
+    expect(await says("no node with Drover's agent has the labels of spec.nodeSelector")).toMatchObject({ status: "False" });
+    // As when the pool is being made there: the node has it, and no room in it.
+    await makeNode(cluster.client, "n-new", "new", 0);
+    await hostSays(cluster.client, "n-new", [{ name: "new", ready: false, reason: "Making", message: "it is being formatted" }]);
+    await says("n-new: it is being formatted");
+    expect(claimsOf("early-bird")).toEqual([]);
+    await offerRoom(cluster.client, "n-new", "new", 10);
+    await isReady("early-bird");
+    await operator?.stop();
+    operator = await startOperator(cluster, network);
+    const events = await cluster.client.list(resources.events, { namespace: NAMESPACE });
+    const told = events
+      .filter(({ regarding }) => regarding?.name?.includes("early-bird"))
+      .map(({ type, reason, reportingController }) => `${reportingController} ${type} ${reason}`);
+    expect(told.filter((one) => !one.includes("default-scheduler Normal Scheduled"))).toEqual([
+      "drover.dev/operator Normal WaitingForPool",
+      "drover.dev/operator Normal Running",
+    ]);
+    await remove("early-bird");
+    await isGone("early-bird");
   });
 
   it("says what refuses its claim", async () => {

@@ -164,12 +164,16 @@ export async function makeNetwork(client: KubeClient, name: string, namespace = 
   });
 }
 
-export async function makePool(client: KubeClient, name: string): Promise<void> {
+export async function makePool(client: KubeClient, name: string, onLabels?: Record<string, string>): Promise<void> {
   await client.create(storagePools, {
     apiVersion: API_VERSION,
     kind: "StoragePool",
     metadata: { name },
-    spec: { driver: "btrfs", source: { loop: { size: "8Gi" } } },
+    spec: {
+      driver: "btrfs",
+      source: { loop: { size: "8Gi" } },
+      ...(onLabels === undefined ? {} : { nodeSelector: { matchLabels: onLabels } }),
+    },
   });
 }
 
@@ -186,6 +190,11 @@ export async function hostSays(client: KubeClient, node: string, pools: HostPool
 /** A Node as its kubelet would make it. */
 export async function makeNode(client: KubeClient, name: string, pool: string, gib: number): Promise<void> {
   await client.create(resources.nodes, { apiVersion: "v1", kind: "Node", metadata: { name } });
+  await offerRoom(client, name, pool, gib);
+  await nodeReady(client, name, true);
+}
+
+export async function offerRoom(client: KubeClient, name: string, pool: string, gib: number): Promise<void> {
   const room = { cpu: "16", memory: "64Gi", pods: "200", [poolResource(pool)]: String(gib) };
   await client.patchMerge<Node>(
     resources.nodes,
@@ -193,7 +202,6 @@ export async function makeNode(client: KubeClient, name: string, pool: string, g
     { status: { capacity: room, allocatable: room } },
     { subresource: "status" },
   );
-  await nodeReady(client, name, true);
 }
 
 export async function nodeReady(client: KubeClient, name: string, ready: boolean): Promise<void> {
