@@ -1,4 +1,4 @@
-/** Who accounts for the room of an instance's disk: its first claim, and from then on the node itself. */
+/** Who accounts for the room of an instance's disk: its first claim or the one it moved to, and from then on the node itself. */
 import type { InstanceStatus } from "./instance.ts";
 
 /** Whether the claim of this serial asks for the pool's GiB. Later ones go back to the node where the disk already lies. */
@@ -9,4 +9,4 @@ export const asksForDisk = (serial: number): boolean => serial === 1;
  * to take the disk's GiB off what it advertises.
  */
 export const isDiskClaimed = (status: Pick<InstanceStatus, "claim"> | undefined): boolean =>
-  status?.claim?.uid !== undefined && asksForDisk(status.claim.serial);
+  status?.claim?.uid !== undefined && (asksForDisk(status.claim.serial) || status.claim.countsDisks === true);

@@ -211,6 +211,11 @@ export const instanceSpec = z
       .max(64)
       .optional()
       .meta(doc("Any new value, usually the time, stops the guest cleanly and starts it again.")),
+    onDrain: oneOf(
+      "onDrain",
+      ["LiveMigrate", "Stop", "Refuse"],
+      "What follows when its node is drained: LiveMigrate moves it to another node, Stop shuts it down cleanly and starts it elsewhere or here again when that can be, Refuse lets the drain wait. Default: LiveMigrate.",
+    ).default("LiveMigrate"),
     image,
     cpu: z
       .int()
@@ -300,11 +305,27 @@ const nicStatus = z.object({
   mtu: z.int().meta(doc("Largest packet in bytes.")),
 });
 
+const diskStatus = z.object({
+  name: z.string().meta(doc("The disk, such as root.")),
+  pool: z.string().meta(doc("The StoragePool that it lies in.")),
+});
+
+const pastMigration = z.object({
+  name: z.string().meta(doc("The Migration.")),
+  uid: z.string().meta(doc("Its uid.")),
+  phase: z.enum(["Succeeded", "Failed", "Cancelled"]).meta(doc("How it ended.")),
+  reason: z.string().optional().meta(doc("One CamelCase word for why.")),
+  from: z.string().optional().meta(doc("The node that it left.")),
+  to: z.string().optional().meta(doc("The node that it went to.")),
+  pause: z.string().optional().meta(doc("How long the guest stood still.")),
+  endedAt: z.string().meta({ ...doc("When it ended."), format: "date-time" }),
+});
+
 export const instanceStatus = z
   .object({
     observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
     phase: z
-      .enum(["Pending", "Starting", "Running", "Stopping", "Stopped", "Error", "Unknown"])
+      .enum(["Pending", "Starting", "Running", "Migrating", "Stopping", "Stopped", "Error", "Unknown"])
       .optional()
       .meta(doc("Where it is in its life. Unknown: its node cannot be asked, which is not a failure.")),
     reason: z.string().optional().meta(doc("One CamelCase word for why it is in this phase.")),
@@ -316,6 +337,7 @@ export const instanceStatus = z
         serial: z.int().meta(doc("Counts its claims.")),
         uid: z.string().optional().meta(doc("The pod's uid, once it is bound.")),
         node: z.string().optional().meta(doc("The node it is bound to.")),
+        countsDisks: z.boolean().optional().meta(doc("It came by a move, and the room of the disks is counted to it.")),
       })
       .optional()
       .meta(doc("Its claim pod. While the instance is stopped it has no uid, and names the next claim.")),
@@ -325,6 +347,24 @@ export const instanceStatus = z
       .max(8)
       .optional()
       .meta(mapList("Addresses of its network cards; given once, then kept.", ["name"])),
+    disks: z
+      .array(diskStatus)
+      .max(16)
+      .optional()
+      .meta(mapList("Where its disks lie, if a move has put them elsewhere than the spec says.", ["name"])),
+    migration: z
+      .object({
+        name: z.string().meta(doc("The Migration.")),
+        uid: z.string().meta(doc("Its uid.")),
+      })
+      .optional()
+      .meta(doc("The Migration that moves it now.")),
+    lastMigration: pastMigration.optional().meta(doc("The last move that ended.")),
+    earlierMigrations: z
+      .array(pastMigration)
+      .max(4)
+      .optional()
+      .meta({ ...doc("Moves before the last, the newest first."), "x-kubernetes-list-type": "atomic" }),
     guest: guestStatus.optional(),
   })
   .meta(doc("What is known of it. Written by Drover."));
@@ -334,6 +374,7 @@ export type InstanceStatus = z.infer<typeof instanceStatus>;
 export type GuestStatus = z.infer<typeof guestStatus>;
 export type NicSpec = z.infer<typeof nic>;
 export type NicStatus = z.infer<typeof nicStatus>;
+export type PastMigration = z.infer<typeof pastMigration>;
 export type Instance = Resource<"Instance", InstanceSpec, InstanceStatus>;
 
 export const instanceKind: KindDefinition = {

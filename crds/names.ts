@@ -17,6 +17,14 @@ export const NETWORK_FINALIZER = "drover.dev/network";
 /** Keeps a StoragePool until no instance uses it and every node has taken it down. */
 export const POOL_FINALIZER = "drover.dev/pool";
 
+/** Keeps a Migration until nothing of it is left on either node. */
+export const MIGRATION_FINALIZER = "drover.dev/migration";
+/** Field managers of what the two agents of a move say: one each, for each applies its own part of the status. */
+export const SOURCE_MANAGER = "drover-agent-source";
+export const TARGET_MANAGER = "drover-agent-target";
+
+/** Label of a claim pod that a Migration made, until the guest lives in it; its value is the Migration's name. */
+export const MIGRATION_LABEL = "drover.dev/migration";
 /** Label of claim pods; its value is the instance's name. */
 export const CLAIM_LABEL = "drover.dev/claim";
 /** The one PodDisruptionBudget of a namespace with claims: it refuses every eviction of a claim. */
@@ -27,6 +35,10 @@ const hex = (text: string, length: number): string => createHash("sha256").updat
 /** Claim pod's name: the same for the same instance and serial, so that making it can be repeated. */
 export const claimName = (instance: string, uid: string, serial: number): string =>
   `drover-${instance}-${hex(`${uid}/${serial}`, 5)}`;
+
+/** Name of the claim pod that an attempt of a Migration moves to: the same when it is made again. */
+export const targetClaimName = (instance: string, migrationUid: string, attempt: number): string =>
+  `drover-${instance}-${hex(`${migrationUid}/target/${attempt}`, 5)}`;
 
 /** Name of a NIC's tap on the node, and of its port on br-int: 15 characters, the kernel's limit. */
 export const tapName = (instanceUid: string, nic: string): string => `d${hex(`${instanceUid}/${nic}`, 14)}`;

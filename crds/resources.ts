@@ -2,6 +2,7 @@
 import type { ResourceType } from "../kube/index.ts";
 import type { Host } from "./host.ts";
 import type { Instance } from "./instance.ts";
+import type { Migration } from "./migration.ts";
 import { GROUP, VERSION } from "./names.ts";
 import type { Network } from "./network.ts";
 import type { StoragePool } from "./pool.ts";
@@ -16,4 +17,5 @@ export const storagePools: ResourceType<StoragePool> = {
   kind: "StoragePool",
   namespaced: false,
 };
+export const migrations: ResourceType<Migration> = { ...drover, plural: "migrations", kind: "Migration", namespaced: true };
 export const hosts: ResourceType<Host> = { ...drover, plural: "hosts", kind: "Host", namespaced: false };

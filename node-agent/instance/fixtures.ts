@@ -64,6 +64,7 @@ export const instance = (
     type: "VirtualMachine",
     power: "Running",
     restart: "OnFailure",
+    onDrain: "LiveMigrate",
     image: { url: "https://images.example/tiny.qcow2", checksum: `sha256:${"0".repeat(64)}` },
     cpu: 1,
     memory: "128Mi",

@@ -24,6 +24,7 @@ export function instanceFixture(
       type: "VirtualMachine",
       power: "Running",
       restart: "OnFailure",
+      onDrain: "LiveMigrate",
       image: { url: "http://images.example/tiny.qcow2", checksum: `sha256:${"0".repeat(64)}` },
       cpu: 1,
       memory: "256Mi",

@@ -47,6 +47,7 @@ export const instanceOn = (
     type: "VirtualMachine",
     power: "Running",
     restart: "OnFailure",
+    onDrain: "LiveMigrate",
     image: {},
     cpu: 1,
     memory: "256Mi",

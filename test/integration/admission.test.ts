@@ -232,7 +232,7 @@ describe("a claim as the operator makes it", () => {
     const strict: Instance = {
       ...(instance as Pick<Instance, "apiVersion" | "kind">),
       metadata: { name: "shop", namespace: "strict", uid, resourceVersion: "1", generation: 1, creationTimestamp: "" },
-      spec: { ...instance.spec, type: "VirtualMachine", power: "Running", restart: "Never" },
+      spec: { ...instance.spec, type: "VirtualMachine", power: "Running", restart: "Never", onDrain: "LiveMigrate" },
     };
     const settings = {
       holderImage: "none",
