@@ -4,9 +4,10 @@
 #   make demo         the whole story, told line by line (KEEP=1 leaves the lab up)
 #   make test         everything that must pass; make check is its quick part
 #   make bench        figures
+#   make chaos        every fault in every phase of a move (PHASE= and FAULT= pick some; it goes on where it was broken off)
 NODE := hack/bootstrap.sh node
 
-.PHONY: lab lab-down lab-status reload images guest check test demo bench
+.PHONY: lab lab-down lab-status reload images guest check test demo bench chaos
 .NOTPARALLEL:
 
 lab:
@@ -39,3 +40,6 @@ demo:
 
 bench:
 	@$(NODE) hack/bench.ts
+
+chaos:
+	@$(NODE) hack/chaos.ts

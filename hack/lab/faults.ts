@@ -1,6 +1,6 @@
 /** Bad days, made on purpose: each has its undo, and each may be repeated. */
 import { alone, nodeParts, nodesReady } from "./cluster.ts";
-import { signalComponent } from "./control.ts";
+import { ensureControlPlane, signalComponent } from "./control.ts";
 import { nodeNamed } from "./identity.ts";
 import { lab } from "./index.ts";
 import * as nodes from "./node/node.ts";
@@ -47,3 +47,12 @@ export const restartContainerd = async (name: string, signal: NodeJS.Signals = "
 export const freezeApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGSTOP");
 
 export const thawApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGCONT");
+
+/** Ends the API server as a crash does. */
+export const killApiServer = (): Promise<void> => signalComponent(lab(), "kube-apiserver", "SIGKILL");
+
+/** Starts what of the control plane does not run, and waits until it is ready. */
+export const startApiServer = (): Promise<void> => {
+  const up = lab();
+  return ensureControlPlane(up, up.binaries);
+};

@@ -1,0 +1,44 @@
+import { describe, expect, test } from "vitest";
+import { mostRunning, pauses, runChanges, table, type RunChange } from "./verdict.ts";
+
+const change = (at: number, qemu: string, running: boolean): RunChange => ({ at, qemu, running });
+
+test("QEMU's trace is read between its other words", () => {
+  const log = [
+    "24058@1795475167.558634:vm_state_notify running 1 reason 9 (running)",
+    "2026-11-23T23:00:00.000000Z qemu-system-x86_64: warning: something",
+    "24058@1795475168.444806:vm_state_notify running 0 reason 4 (paused)",
+  ].join("\n");
+  expect(runChanges(log)).toEqual([change(1795475167558.634, "24058", true), change(1795475168444.806, "24058", false)]);
+});
+
+describe("the most copies that ran at one moment", () => {
+  const cases: [string, RunChange[], Map<string, number>, number][] = [
+    ["nobody ran", [], new Map(), 0],
+    ["a move as it should be", [change(1, "a", true), change(5, "a", false), change(6, "b", true)], new Map(), 1],
+    ["a double start", [change(1, "a", true), change(6, "b", true), change(7, "a", false)], new Map(), 2],
+    ["the source was killed before the target began", [change(1, "a", true), change(6, "b", true)], new Map([["a", 4]]), 1],
+    ["the source was killed too late", [change(1, "a", true), change(6, "b", true)], new Map([["a", 8]]), 2],
+    ["in the same moment", [change(1, "a", true), change(5, "b", true), change(5, "a", false)], new Map(), 1],
+  ];
+  for (const [name, changes, ends, most] of cases) test(name, () => expect(mostRunning(changes, ends)).toBe(most));
+});
+
+test("a pause is the time in which nobody ran", () => {
+  expect(pauses([change(1, "a", true), change(5, "a", false), change(65, "b", true)])).toEqual([60]);
+});
+
+test("the table says what was not tried", () => {
+  const one = {
+    phase: "CopyingDisk",
+    fault: "none",
+    outcome: "Succeeded",
+    recordsLost: 0,
+    maxRunningCopies: 1,
+    leftovers: [],
+    ok: true,
+    seconds: 3,
+  };
+  const other = { ...one, phase: "Preparing", fault: "agent", ok: false, why: "two ran" };
+  expect(table([one, other])).toContain("| agent | - | **BAD** Succeeded: two ran |");
+});

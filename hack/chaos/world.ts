@@ -1,0 +1,48 @@
+/** The guest that is moved under faults, and the one who watches it from a third node. */
+import {
+  apply,
+  images,
+  kubectl,
+  namespaceManifest,
+  networkManifest,
+  poolManifest,
+  virtualMachine,
+  waitFor,
+  eventually,
+} from "../kit/cluster.ts";
+import { addressOf, ask, observer, statusWithin } from "../kit/guest.ts";
+import { NAME, NAMESPACE, type World } from "./run.ts";
+
+const POOL = "chaos";
+const LABEL = "drover-chaos";
+const NODES = ["n1", "n2"];
+
+export const makeWorld = async (): Promise<World> => {
+  const { tiny } = await images();
+  for (const node of NODES) await kubectl(["label", "node", node, `${LABEL}=yes`, "--overwrite"]);
+  await apply(namespaceManifest(NAMESPACE), poolManifest(POOL, "3Gi"));
+  await apply(
+    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.40.0.0/24" } }),
+    virtualMachine(NAMESPACE, NAME, {
+      image: tiny,
+      network: "net",
+      pool: POOL,
+      // Any node but the observer's: the guest goes to and fro.
+      spec: { placement: { nodeSelector: { [LABEL]: "yes" } }, restart: "Always" },
+    }),
+  );
+  await waitFor(`inst/${NAME}`, "condition=Ready", 180, NAMESPACE);
+  const probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.40.0.250/24" });
+  const address = await addressOf(NAMESPACE, NAME);
+  await statusWithin(probe, address, 60);
+  // Something to copy, so that copying lasts while its rate is limited.
+  await ask(probe, address, "/fill/48");
+  return { probe };
+};
+
+export const removeWorld = async ({ probe }: World): Promise<void> => {
+  await eventually(async () => (await probe.remove(), true), 60, "the observer is removed").catch(() => undefined);
+  await kubectl(["delete", "namespace", NAMESPACE, "--timeout=180s"], { seconds: 190 });
+  for (const node of NODES) await kubectl(["label", "node", node, `${LABEL}-`]);
+  await kubectl(["delete", `dpool/${POOL}`, "--timeout=120s"], { seconds: 130 });
+};
