@@ -3,7 +3,8 @@ import type { Migration } from "../../crds/migration.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { disksOf } from "../../crds/disks.ts";
 import { apply, eventually, get, kubectl, waitFor, type GuestReport } from "../kit/cluster.ts";
-import { addressOf, checkDisk, instance, logicalSwitch, status, statusWithin } from "../kit/guest.ts";
+import { addressOf, checkDisk, instance, status, statusWithin } from "../kit/guest.ts";
+import { portOptions } from "../kit/northbound.ts";
 import { inNode, lab } from "../lab/index.ts";
 import type { Probe } from "../lab/probe.ts";
 import type { Fault, Struck, Victim } from "./faults.ts";
@@ -76,38 +77,25 @@ const leftovers = async (of: Instance): Promise<string[]> => {
     .split("\n")
     .filter(Boolean);
   if (claims.length !== 1) found.push(`claims: ${claims.join(" ")}`);
-  const port = await portOptions(of);
+  const port = await portOptions(of.status?.nics?.[0]?.port ?? "");
   if (port.chassis !== of.status?.nodeName || port.strategy !== "")
     found.push(`port: requested-chassis=${port.chassis} ${port.strategy}`);
   return found;
 };
 
-const portOptions = async (of: Instance): Promise<{ chassis: string; strategy: string }> => {
-  const port = of.status?.nics?.[0]?.port ?? "";
-  const text = await kubectl([
-    ..."-n drover-system exec ovn-central-0 -c nb -- ovn-nbctl --db=unix:/run/ovn/ovnnb_db.sock".split(" "),
-    "get",
-    "Logical_Switch_Port",
-    port,
-    "options",
-  ]);
-  const option = (name: string): string => new RegExp(`${name}="?([^,"}]+)`).exec(text)?.[1] ?? "";
-  return { chassis: option("requested-chassis"), strategy: option("activation-strategy") };
-};
-
 /** Asks the guest what it has acknowledged, all the time; tells the last answer. */
 const watchAcks = (probe: Probe, address: string): { stop: () => Promise<GuestReport | undefined> } => {
   let last: GuestReport | undefined;
-  let going = true;
+  const ending = new AbortController();
   const work = (async () => {
-    while (going) {
+    while (!ending.signal.aborted) {
       last = await status(probe, address).catch(() => last);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   })();
   return {
     stop: async () => {
-      going = false;
+      ending.abort();
       await work;
       return last;
     },
@@ -213,5 +201,3 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     seconds: Math.round((performance.now() - begun) / 1000),
   };
 };
-
-export const switchOf = (): Promise<string> => logicalSwitch(NAMESPACE, "net");

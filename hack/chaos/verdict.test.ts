@@ -21,7 +21,7 @@ describe("the most copies that ran at one moment", () => {
     ["the source was killed too late", [change(1, "a", true), change(6, "b", true)], new Map([["a", 8]]), 2],
     ["in the same moment", [change(1, "a", true), change(5, "b", true), change(5, "a", false)], new Map(), 1],
   ];
-  for (const [name, changes, ends, most] of cases) test(name, () => expect(mostRunning(changes, ends)).toBe(most));
+  test.each(cases)("%s", (_, changes, ends, most) => expect(mostRunning(changes, ends)).toBe(most));
 });
 
 test("a pause is the time in which nobody ran", () => {

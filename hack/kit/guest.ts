@@ -4,6 +4,7 @@ import path from "node:path";
 import { inNode, lab } from "../lab/index.ts";
 import { makeProbe, type EchoLog, type Probe } from "../lab/probe.ts";
 import { logProblem, type LogReport } from "../guest/check-log.ts";
+import { disksOf } from "../../crds/disks.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { eventually, get, kubectl, type GuestReport } from "./cluster.ts";
 
@@ -80,7 +81,7 @@ export const checkDisk = async (
 ): Promise<{ report: LogReport; problem: string | undefined }> => {
   const { nodeName } = of.status ?? {};
   if (nodeName === undefined) throw new Error(`${of.metadata.name} has no node`);
-  const inside = `/var/lib/drover/pools/${of.spec.rootDisk.pool ?? ""}/volumes/${of.metadata.uid}`;
+  const inside = `/var/lib/drover/pools/${disksOf(of)[0]?.pool ?? ""}/volumes/${of.metadata.uid}`;
   const [disk = ""] = (await inNode(nodeName, "ls", [inside])).split("\n").filter((file) => file.startsWith("root"));
   const script = path.join(import.meta.dirname, "../guest/check-log-cli.ts");
   const report = JSON.parse(
