@@ -10,7 +10,7 @@ export async function ensurePorts(scope: InstanceScope): Promise<void> {
   const { instance, nics, ctx } = scope;
   const written = instance.status;
   if (written?.nodeName === undefined || nics.length === 0 || !sameStatus(written.nics, nics)) return;
-  const outcome = await ctx.network.ports.ensurePorts(instance, { nodeName: written.nodeName, nics });
+  const outcome = await ctx.network.ports.ensurePorts(instance, { chassis: [written.nodeName], nics });
   if ("ready" in outcome) return;
   scope.problems.network = outcome.problem;
   scope.retryAfter(RETRY_MS);

@@ -18,7 +18,7 @@ export interface NetworkSide {
   ports: {
     ensurePorts(
       instance: Instance,
-      opts?: { nodeName?: string; nics?: NicStatus[] },
+      opts?: { chassis?: readonly string[]; nics?: NicStatus[] },
     ): Promise<{ ready: true } | { problem: { reason: string; message: string } }>;
     removePorts(instance: { metadata: { uid: string; namespace?: string; name: string } }): Promise<void>;
   };

@@ -9,8 +9,8 @@ import { type DesiredRow, instanceOwner } from "./rows.ts";
 export interface InstancePlan {
   readonly uid: string;
   readonly name: string;
-  /** The chassis is named as its node; only it may claim the ports. */
-  readonly nodeName: string;
+  /** Chassis are named as their nodes; only these may claim the ports. Two while the instance moves: where it runs first. */
+  readonly chassis: readonly string[];
   readonly nics: readonly { readonly nic: NicStatus; readonly network: NetworkFacts }[];
   /** The database's DNS rows have options (OVN 24.03 and newer): names of ours are then answered by OVN in full. */
   readonly dnsOptions: boolean;
@@ -23,6 +23,15 @@ const portAddresses = ({ mac, ipv4, ipv6 }: NicStatus): string => [mac, ipv4, ip
 const portSecurity = ({ mac, ipv4, ipv6 }: NicStatus, network: NetworkFacts): string =>
   [mac, ipv4 && `${ipv4}/${network.ipv4?.subnet.prefix ?? 32}`, ipv6].filter(Boolean).join(" ");
 
+/**
+ * With a second chassis both have the port's flows. activation-strategy: the second one drops its packets until the guest
+ * there says by a RARP that it runs; OVN then lets it take the port over, without any help of the northbound database.
+ */
+const chassisOptions = (chassis: readonly string[]): Record<string, string> => ({
+  "requested-chassis": chassis.join(","),
+  ...(chassis.length > 1 ? { "activation-strategy": "rarp" } : {}),
+});
+
 const portRow = (plan: InstancePlan, nic: NicStatus, network: NetworkFacts): DesiredRow => ({
   owner: instanceOwner(plan.uid),
   // The network is part of the role: a NIC that moved to another one is another row, listed elsewhere.
@@ -34,7 +43,7 @@ const portRow = (plan: InstancePlan, nic: NicStatus, network: NetworkFacts): Des
     addresses: [portAddresses(nic)],
     port_security: [portSecurity(nic, network)],
     // As a whole: what a migration that failed left behind (a second chassis, an activation strategy) goes.
-    options: mapOf({ "requested-chassis": plan.nodeName, hostname: quoted(plan.name) }),
+    options: mapOf({ ...chassisOptions(plan.chassis), hostname: quoted(plan.name) }),
     dhcpv4_options: [],
     dhcpv6_options: [],
   },

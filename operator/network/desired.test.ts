@@ -90,7 +90,7 @@ describe("an instance's rows", () => {
     port: "team-a.web.eth0.u",
     mtu: 1442,
   };
-  const plan = { uid: "u", name: "web", nodeName: "n1", nics: [{ nic, network }], dnsOptions: false };
+  const plan = { uid: "u", name: "web", chassis: ["n1"], nics: [{ nic, network }], dnsOptions: false };
 
   it("are a port that can be nobody else, and its names", () => {
     const [port, dns, ...more] = instanceRows(plan);
@@ -112,6 +112,12 @@ describe("an instance's rows", () => {
       "5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.2.4.d.f.ip6.arpa": "web.blue.team-a.internal",
     });
     expect(dns?.columns["options"]).toBeUndefined();
+  });
+  it("are a port on both nodes while the instance moves, silent at the second until the guest runs there", () => {
+    const [port] = instanceRows({ ...plan, chassis: ["n1", "n2"] });
+    expect(port?.columns["options"]).toEqual(
+      mapOf({ "requested-chassis": "n1,n2", "activation-strategy": "rarp", hostname: '"web"' }),
+    );
   });
   it("have names that OVN answers in full where it can", () => {
     expect(instanceRows({ ...plan, dnsOptions: true })[1]?.columns["options"]).toEqual(mapOf({ "ovn-owned": "true" }));

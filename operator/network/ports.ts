@@ -34,16 +34,17 @@ export class Ports {
 
   /**
    * Makes OVN have the ports and names of this instance, and nothing else of it: one transaction, none when nothing differs.
-   * Without a node nothing is done yet. What heals by itself or by the user is a problem, and the instance is woken when it is
+   * Without a node nothing is done yet. `chassis`: the nodes that may have the ports, two while it moves; default: its node. What heals by itself or by the user is a problem, and the instance is woken when it is
    * worth another try; repeat with back-off all the same.
    */
   async ensurePorts(
     instance: Instance,
-    opts: { nodeName?: string; nics?: readonly NicStatus[]; signal?: AbortSignal } = {},
+    opts: { chassis?: readonly string[]; nics?: readonly NicStatus[]; signal?: AbortSignal } = {},
   ): Promise<{ ready: true } | { problem: Problem }> {
     const key = keyText(keyOf(instance));
-    const nodeName = opts.nodeName ?? instance.status?.nodeName;
-    if (nodeName === undefined) return { ready: true };
+    const node = instance.status?.nodeName;
+    const chassis = opts.chassis ?? (node === undefined ? [] : [node]);
+    if (chassis.length === 0) return { ready: true };
     const plan: { nic: NicStatus; network: NetworkFacts }[] = [];
     for (const nic of opts.nics ?? instance.status?.nics ?? []) {
       const networkKey = `${instance.metadata.namespace ?? "default"}/${nic.network}`;
@@ -53,7 +54,7 @@ export class Ports {
       plan.push({ nic, network: networkFacts(network) });
     }
     try {
-      return await this.#apply(instance, nodeName, plan, opts.signal);
+      return await this.#apply(instance, chassis, plan, opts.signal);
     } catch (error) {
       if (!(error instanceof OvsdbError))
         return this.#later(key, OVN, "OVNUnreachable", `${errorText(error)}; it is tried again`);
@@ -74,14 +75,14 @@ export class Ports {
 
   async #apply(
     instance: Instance,
-    nodeName: string,
+    chassis: readonly string[],
     nics: readonly { nic: NicStatus; network: NetworkFacts }[],
     signal: AbortSignal | undefined,
   ): Promise<{ ready: true } | { problem: Problem }> {
     const { northbound } = this.#opts;
     const key = keyText(keyOf(instance));
     const { uid, name } = instance.metadata;
-    const plan = () => instanceRows({ uid, name, nodeName, nics, dnsOptions: northbound.dnsOptions });
+    const plan = () => instanceRows({ uid, name, chassis, nics, dnsOptions: northbound.dnsOptions });
     const applied = await northbound.apply(instanceOwner(uid), key, plan, signal);
     if ("missing" in applied) {
       const waitsFor = nics.find(({ network }) => applied.missing.owner === `network/${network.uid}`)?.network.key ?? OVN;

@@ -535,7 +535,7 @@ describe("many", () => {
         instanceRows({
           uid: `u${n}`,
           name: `i${n}`,
-          nodeName: "n1",
+          chassis: ["n1"],
           nics: [{ nic, network: facts }],
           dnsOptions: many.dnsOptions,
         });

@@ -347,7 +347,7 @@ export class NetworkStandIn {
       },
       ports: {
         ensurePorts: async (instance, opts) => {
-          this.ports.set(instance.metadata.uid, opts?.nodeName ?? "");
+          this.ports.set(instance.metadata.uid, (opts?.chassis ?? []).join(","));
           return { ready: true };
         },
         removePorts: async (instance) => void this.ports.delete(instance.metadata.uid),
