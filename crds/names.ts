@@ -52,4 +52,6 @@ export const poolResource = (pool: string): string => `${GROUP}/pool.${pool}`;
 
 /** An agent's heartbeat Lease is named so, in the operator's own namespace. */
 export const AGENT_LEASE_PREFIX = "drover-agent-";
+/** Annotation of that Lease: the boot of the node in which the agent last renewed it, as `status.nodeInfo.bootID` names it. */
+export const BOOT_ID = `${GROUP}/boot-id`;
 export const agentLeaseName = (node: string): string => `${AGENT_LEASE_PREFIX}${node}`;

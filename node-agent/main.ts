@@ -28,10 +28,11 @@ import { nodeFacts } from "./facts.ts";
 import { NodeHost } from "./host/index.ts";
 import { Images } from "./image/index.ts";
 import { InstanceController } from "./instance/controller.ts";
+import { firstLook } from "./instance/first-look.ts";
 import { LostInstances } from "./instance/lost.ts";
 import { ClaimCgroups } from "./instance/qemu/cgroup.ts";
 import { QemuDriver } from "./instance/qemu/driver.ts";
-import { readBootId } from "./instance/qemu/process.ts";
+import { kernelBootId, readBootId } from "./instance/qemu/process.ts";
 import { probe, type ProbeOptions } from "./instance/qemu/probe.ts";
 import { Reporter } from "./instance/reporter.ts";
 import { holdNodeLock } from "./lock.ts";
@@ -172,6 +173,8 @@ const host = new NodeHost({
   nodeName: config.nodeName,
   namespace: config.namespace,
   identity: config.podName,
+  bootId: await kernelBootId(),
+  looked: firstLook({ instances, reporter, clock }, signal),
   clock,
   log,
   nodes,

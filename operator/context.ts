@@ -22,6 +22,7 @@ import { Heartbeats } from "./heartbeats.ts";
 import { NamespaceCounts } from "./namespace-counts.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 import { claimIndexes, hostIndexes, instanceIndexes, type IndexesOf } from "./indexes.ts";
+import { nodeLife } from "./nodes.ts";
 import { poolRoom, PublishedPools } from "./published-pools.ts";
 import { Recent } from "./recent.ts";
 
@@ -69,11 +70,13 @@ function slimPod(pod: Pod): Pod {
   return { ...pod, metadata, spec: { containers: [], nodeName } };
 }
 
-/** Of a Node only its readiness and its pools matter; its status also lists every image it holds. */
+/** Of a Node only its readiness, its boot and its pools matter; its status also lists every image it holds. */
 function slimNode(node: Node): Node {
   const { annotations: _, ...metadata } = node.metadata;
   const conditions = node.status?.conditions?.filter(({ type }) => type === "Ready") ?? [];
-  return { ...node, metadata, spec: { taints: node.spec.taints ?? [] }, status: { conditions, allocatable: poolRoom(node) } };
+  const bootID = node.status?.nodeInfo?.bootID;
+  const status = { conditions, allocatable: poolRoom(node), ...(bootID === undefined ? {} : { nodeInfo: { bootID } }) };
+  return { ...node, metadata, spec: { taints: node.spec.taints ?? [] }, status };
 }
 
 /**
@@ -116,7 +119,7 @@ export function makeContext(
 ): OperatorContext {
   return {
     ...parts,
-    heartbeats: new Heartbeats(parts.leases, parts.clock),
+    heartbeats: new Heartbeats(parts.leases, parts.clock, (name) => nodeLife(parts.nodes.get({ name }))),
     claimCounts: new NamespaceCounts(parts.claims),
     publishedPools: new PublishedPools(parts.nodes),
     recentInstances: new Recent(parts.instances, parts.clock),

@@ -13,6 +13,11 @@ const node = (
   status: { conditions: ready === undefined ? [] : [{ type: "Ready", status: ready, message: more.message ?? "" }] },
 });
 
+const since = (lastTransitionTime: string, bootID: string): Node => ({
+  ...node(),
+  status: { conditions: [{ type: "Ready", status: "True", lastTransitionTime }], nodeInfo: { bootID } },
+});
+
 const OUT = "node.kubernetes.io/out-of-service";
 
 describe("nodeSeen", () => {
@@ -47,7 +52,7 @@ describe("nodeSeen", () => {
     const seen = nodeSeen(
       {
         nodes: { get: () => object, hasSynced },
-        heartbeats: { silence: () => (silent ? { periodMs: 40_000 } : undefined) },
+        heartbeats: { silence: () => (silent ? { periodMs: 40_000 } : undefined), isBack: () => true },
       },
       "n1",
     );
@@ -55,11 +60,25 @@ describe("nodeSeen", () => {
   });
 });
 
+it("a node that is ready before its agent was heard of is silent", () => {
+  const lives: unknown[] = [];
+  const isBack = (_: string, life: unknown) => {
+    lives.push(life);
+    return false;
+  };
+  const back = since("2026-01-01T00:00:00Z", "b2");
+  const seen = nodeSeen({ nodes: { get: () => back, hasSynced: true }, heartbeats: { silence: () => undefined, isBack } }, "n1");
+  expect(seen).toMatchObject({ state: "Silent", reason: "AgentNotBack" });
+  expect(lives).toEqual([{ readySince: "2026-01-01T00:00:00Z", bootId: "b2" }]);
+});
+
 describe("answersDifferently", () => {
   it.each<[string, Node | undefined, Node | undefined, boolean]>([
     ["came", undefined, node("True"), true],
     ["went", node("True"), undefined, true],
     ["beats on", node("True"), node("True", { labels: { a: "b" } }), false],
+    ["was away for a moment", since("t1", "b1"), since("t2", "b1"), true],
+    ["was restarted in a moment", since("t1", "b1"), since("t1", "b2"), true],
     ["is lost", node("True"), node("Unknown"), true],
     ["is fenced", node("Unknown"), node("Unknown", { taint: OUT }), true],
     ["gets another taint", node("Unknown"), node("Unknown", { taint: "node.kubernetes.io/unreachable" }), false],

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { HostPool, HostStatus } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
-import { ApiError, FakeClock, silentLogger, type KubeClient, type Node } from "../../kube/index.ts";
+import { BOOT_ID } from "../../crds/names.ts";
+import { ApiError, FakeClock, silentLogger, type KubeClient, type Lease, type Node } from "../../kube/index.ts";
 import { UserError } from "../errors.ts";
 import { NodeHost } from "./node-host.ts";
 import type { HostFacts } from "./status.ts";
@@ -24,13 +25,19 @@ class Source<T> {
       this.#listeners.delete(fn);
     };
   };
-  tell(name: string, now?: T): void {
-    for (const fn of this.#listeners) fn({ key: { name }, now } as never);
+  tell(name: string, now?: T, old?: T): void {
+    for (const fn of this.#listeners) fn({ key: { name }, now, old } as never);
   }
 }
 
 function bench(
-  options: { capacity?: Record<string, string>; host?: HostStatus; poolNames?: string[]; probe?: () => Promise<HostFacts> } = {},
+  options: {
+    capacity?: Record<string, string>;
+    host?: HostStatus;
+    poolNames?: string[];
+    probe?: () => Promise<HostFacts>;
+    looked?: Promise<void>;
+  } = {},
 ) {
   const clock = new FakeClock();
   const calls: string[] = [];
@@ -65,8 +72,9 @@ function bench(
       calls.push("beat");
       return {};
     },
-    create: async () => {
+    create: async (_: unknown, object: Lease) => {
       lease = true;
+      expect(object.metadata.annotations).toEqual({ [BOOT_ID]: "boot-1" });
       calls.push("lease");
       return {};
     },
@@ -77,6 +85,8 @@ function bench(
     nodeName: "n1",
     namespace: "drover",
     identity: "agent-x",
+    bootId: "boot-1",
+    looked: options.looked ?? Promise.resolve(),
     clock,
     log: silentLogger,
     nodes,
@@ -109,6 +119,32 @@ describe("NodeHost", () => {
     expect(calls.filter((call) => call !== "beat").length).toBe(4);
     expect(calls.filter((call) => call === "beat").length).toBe(60);
     await end();
+  });
+
+  it("is heard of only once it has said what runs there, and at once when its node becomes ready", async () => {
+    const { promise: looked, resolve } = Promise.withResolvers<void>();
+    const { clock, calls, nodes, end } = bench({ looked });
+    const beats = () => calls.filter((call) => call === "lease" || call === "beat").length;
+    const ready = (status: string, lastTransitionTime: string) =>
+      ({ ...nodes.items[0], status: { conditions: [{ type: "Ready", status, lastTransitionTime }] } }) as Node;
+    await clock.advance(25_000);
+    expect(beats()).toBe(0);
+    resolve();
+    await clock.advance(1_000);
+    expect(beats()).toBe(1);
+    nodes.tell("n1", ready("Unknown", "t2"), ready("True", "t1"));
+    nodes.tell("n1", ready("True", "t1"), ready("True", "t1"));
+    await clock.advance(0);
+    expect(beats()).toBe(1);
+    nodes.tell("n1", ready("True", "t3"), ready("Unknown", "t2"));
+    await clock.advance(0);
+    expect(beats()).toBe(2);
+    await clock.advance(19_000);
+    expect(beats()).toBe(2);
+    await clock.advance(1_000);
+    expect(beats()).toBe(3);
+    await end();
+    expect(clock.pending).toBe(0);
   });
 
   it("counts disks without a claim, and advertises again what the kubelet forgot", async () => {

@@ -5,6 +5,7 @@ import {
   backoffMs,
   resources,
   sleep,
+  type Change,
   type Clock,
   type Informer,
   type KubeClient,
@@ -25,6 +26,10 @@ export interface NodeHostOptions {
   namespace: string;
   /** The agent's pod. */
   identity: string;
+  /** The kernel's name of this boot of the node. */
+  bootId: string;
+  /** Resolves when the agent has said what runs on its node, or ends: not before is it heard of. Never rejects. */
+  looked: Promise<void>;
   clock: Clock;
   log: Logger;
   /** The own Node, the own Host, the instances with status.nodeName of this node. */
@@ -112,7 +117,8 @@ export class NodeHost {
       instances.onChange(() => this.changed()),
       pools.onChange(() => this.changed()),
     ];
-    const beating = heartbeat({ ...this.#options, nodeUid: () => this.#node?.metadata.uid }, signal);
+    const onNodeReady = (fn: () => void) => nodes.onChange((change) => void (becameReady(change) && fn()));
+    const beating = heartbeat({ ...this.#options, nodeUid: () => this.#node?.metadata.uid, onNodeReady }, signal);
     this.changed();
     while (!signal.aborted) {
       await sleep(clock, MEASURE_MS, signal);
@@ -221,6 +227,12 @@ export class NodeHost {
     log.info({ node: nodeName, patch }, "pools advertised");
   }
 }
+
+const readySince = (node: Node | undefined): string | undefined =>
+  node?.status?.conditions?.find(({ type, status }) => type === "Ready" && status === "True")?.lastTransitionTime;
+
+const becameReady = ({ old, now }: Change<Node>): boolean =>
+  old !== undefined && readySince(now) !== undefined && readySince(now) !== readySince(old);
 
 const aborted = (signal: AbortSignal): Promise<void> =>
   new Promise((resolve) => {

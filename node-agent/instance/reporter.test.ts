@@ -99,6 +99,31 @@ describe("Reporter", () => {
     expect(clock.pending).toBe(0);
   });
 
+  test("an instance is told of once something was said of it, and the API server has it", async () => {
+    let broken = true;
+    const { clock, reporter } = setup(() => (broken ? new Error("no API server") : undefined));
+    const told: string[] = [];
+    reporter.onTold((uid) => told.push(uid));
+    const before = instance({ status: { guest: runs() } });
+    expect(reporter.isTold(before.metadata.uid)).toBe(false);
+    reporter.say(before, runs({ pid: 2 }));
+    await clock.advance(100);
+    expect(told).toEqual([]);
+    broken = false;
+    await clock.advance(30_000);
+    expect(told).toEqual([before.metadata.uid]);
+    expect(reporter.isTold(before.metadata.uid)).toBe(true);
+  });
+
+  test("an instance that is as the API server has it is told of without a write", async () => {
+    const { clock, reporter, written } = setup();
+    const before = instance({ status: { guest: runs() } });
+    reporter.say(before, runs());
+    await clock.advance(10_000);
+    expect(written).toEqual([]);
+    expect(reporter.isTold(before.metadata.uid)).toBe(true);
+  });
+
   test("the last words are written at the end", async () => {
     const { reporter, states } = setup();
     reporter.say(instance(), { state: "Preparing", claimUid: "c" });

@@ -31,6 +31,8 @@ interface Entry {
   timer: ReturnType<Clock["setTimeout"]> | undefined;
   writing: Promise<void> | undefined;
   failures: number;
+  /** By us, since the process started. */
+  said: boolean;
 }
 
 export interface ReporterOptions {
@@ -44,6 +46,7 @@ export interface ReporterOptions {
 export class Reporter {
   readonly #options: ReporterOptions;
   readonly #entries = new Map<string, Entry>();
+  readonly #told = new Set<(uid: string) => void>();
   #closed = false;
   /** Writes so far. */
   writes = 0;
@@ -58,14 +61,28 @@ export class Reporter {
     return entry?.next ?? entry?.written ?? instance.status?.guest;
   }
 
+  /** Whether something was said of this instance since the process started, and the API server has the last of it. */
+  isTold(uid: string): boolean {
+    const entry = this.#entries.get(uid);
+    return entry?.said === true && entry.next === undefined && entry.writing === undefined;
+  }
+
+  /** Tells the uid of an instance of which isTold has become true, or is still true after it was looked at again. */
+  onTold(fn: (uid: string) => void): () => void {
+    this.#told.add(fn);
+    return () => void this.#told.delete(fn);
+  }
+
   /** Says it, at once or when it has lasted a while. Never throws; a write that fails is tried again. */
   say(instance: Instance, guest: GuestStatus): void {
     if (this.#closed) return;
     const entry = this.#entry(instance);
+    entry.said = true;
     if (entry.written !== undefined && sameStatus(entry.written, guest) && entry.writing === undefined) {
       entry.next = undefined;
       this.#options.clock.clearTimeout(entry.timer);
       entry.timer = undefined;
+      this.#tell(entry);
       return;
     }
     const now = this.#options.clock.monotonic();
@@ -109,6 +126,7 @@ export class Reporter {
       timer: undefined,
       writing: undefined,
       failures: 0,
+      said: false,
     };
     this.#entries.set(uid, entry);
     return entry;
@@ -137,7 +155,12 @@ export class Reporter {
     entry.writing = this.#apply(entry, guest);
     await entry.writing;
     entry.writing = undefined;
+    this.#tell(entry);
     if (!this.#closed && this.#entries.get(entry.uid) === entry) this.#schedule(entry);
+  }
+
+  #tell({ uid }: Entry): void {
+    if (this.isTold(uid)) for (const fn of this.#told) fn(uid);
   }
 
   async #apply(entry: Entry, guest: GuestStatus): Promise<void> {

@@ -60,7 +60,7 @@ async function look(world: World, ending = new Set<string>()) {
     claims: { get: () => pod },
     instances: { get: () => cached[0] },
     nodes: { get: () => world.node, hasSynced: true },
-    heartbeats: { silence: () => (world.agentSilent === true ? { periodMs: 60_000 } : undefined) },
+    heartbeats: { silence: () => (world.agentSilent === true ? { periodMs: 60_000 } : undefined), isBack: () => true },
     budgets: { get: () => ({}) },
     claimCounts: { of: () => 0 },
     events: { event: (_: unknown, type: string, reason: string) => done.push(`${type} ${reason}`) },

@@ -24,6 +24,8 @@ describe("transitionEvent", () => {
     ["fails otherwise", status("Error", "MemoryLimit"), status("Error", "Crashed"), "Warning Crashed: because"],
     ["is started again", status("Error", "Crashed"), status("Starting"), "Normal Starting: it is started on node n1: because"],
     ["node lost", status("Running"), status("Unknown", "NodeNotReady"), "Warning NodeNotReady: because"],
+    ["node back before its agent", status("Unknown", "NodeNotReady"), status("Unknown", "AgentNotBack"), undefined],
+    ["node restarted in a moment", status("Running"), status("Unknown", "AgentNotBack"), "Warning AgentNotBack: because"],
     ["node back", status("Unknown", "NodeNotReady"), status("Running"), "Normal Running: it runs on node n1, as 10.10.0.2"],
     ["stopping", status("Running"), status("Stopping", "ShuttingDown"), "Normal ShuttingDown: because"],
     ["claim ends", status("Stopping", "ShuttingDown"), status("Stopping", "ClaimEnding"), "Normal ClaimEnding: because"],

@@ -43,7 +43,8 @@ export function transitionEvent(before: OwnStatus, after: OwnStatus): Transition
       return { type: "Normal", reason: "Starting", action: "Follow", note: `it is started${where}: ${message(after)}` };
     case "Error":
     case "Unknown":
-      if (samePhase && before.reason === after.reason) return undefined;
+      // That the node is back, and its agent about to be, is no news to be alarmed at.
+      if (samePhase && (before.reason === after.reason || after.reason === "AgentNotBack")) return undefined;
       return { type: "Warning", reason: after.reason ?? after.phase, action: "Follow", note: message(after) };
     case "Pending":
       if (after.reason === "Scheduling" || (samePhase && before.reason === after.reason)) return undefined;

@@ -44,6 +44,8 @@ async function startAgent() {
     client: mine,
     nodeName: "n1",
     namespace: "drover-system",
+    bootId: "boot-1",
+    looked: Promise.resolve(),
     identity: "agent-1",
     clock: realClock,
     log: silentLogger,

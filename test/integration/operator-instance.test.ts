@@ -3,12 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { CLAIMS_BUDGET, INSTANCE_FINALIZER, claimName } from "../../crds/names.ts";
 import type { Instance, InstanceSpec } from "../../crds/instance.ts";
 import { instances } from "../../crds/resources.ts";
-import { Informer, resources } from "../../kube/index.ts";
+import { Informer, resources, type Node } from "../../kube/index.ts";
 import { instanceFixture } from "../../operator/instance/fixtures.ts";
 import {
   NAMESPACE,
   NetworkStandIn,
   NodeStandIn,
+  agentBeats,
+  agentForgotten,
   hostSays,
   makeNetwork,
   makeNode,
@@ -186,9 +188,9 @@ describe("an instance", () => {
     const told = events
       .filter(({ regarding }) => regarding?.name?.includes("early-bird"))
       .map(({ type, reason, reportingController }) => `${reportingController} ${type} ${reason}`);
-    expect(told.filter((one) => !one.includes("default-scheduler Normal Scheduled"))).toEqual([
-      "drover.dev/operator Normal WaitingForPool",
+    expect(told.filter((one) => !one.includes("default-scheduler Normal Scheduled")).toSorted()).toEqual([
       "drover.dev/operator Normal Running",
+      "drover.dev/operator Normal WaitingForPool",
     ]);
     await remove("early-bird");
     await isGone("early-bird");
@@ -250,6 +252,41 @@ describe("an instance", () => {
     expect(claimsOf("away").map((pod) => pod.metadata.uid)).toEqual([claim?.metadata.uid]);
     await remove("away");
     await isGone("away");
+  });
+
+  it("is not Ready after its node's power cut before its agent was heard of", async () => {
+    const { client } = cluster;
+    const bootIs = (bootID: string) =>
+      client.patchMerge<Node>(resources.nodes, { name: "n1" }, { status: { nodeInfo: { bootID } } }, { subresource: "status" });
+    const readiness: string[] = [];
+    await bootIs("boot-1");
+    await agentBeats(client, "n1", "boot-1");
+    await apply("cut");
+    await isReady("cut");
+    // The kubelet's times are whole seconds.
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    await nodeReady(client, "n1", false);
+    await phase("cut", "Unknown", "NodeNotReady");
+    const unwatch = cluster.seenInstances.onChange(() => readiness.push(`${ready("cut")?.status} ${ready("cut")?.reason}`));
+    await nodeReady(client, "n1", true);
+    await phase("cut", "Unknown", "AgentNotBack");
+    // A new leader sees it no otherwise.
+    await operator?.stop();
+    operator = await startOperator(cluster, network);
+    await until("a reconcile of the new one", cluster.seenInstances, () => ready("cut")?.status === "Unknown");
+    await agentBeats(client, "n1", "boot-1");
+    await isReady("cut");
+    expect(readiness.filter((one) => !one.startsWith("Unknown")).slice(0, -1)).toEqual([]);
+    // Away for so short that nobody missed it.
+    await bootIs("boot-2");
+    await phase("cut", "Unknown", "AgentNotBack");
+    await agentBeats(client, "n1", "boot-1");
+    await agentBeats(client, "n1", "boot-2");
+    await isReady("cut");
+    unwatch();
+    await agentForgotten(client, "n1");
+    await remove("cut");
+    await isGone("cut");
   });
 
   it("gets a new claim only after its agent says that nothing runs in the lost one", async () => {

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
 import type { HostPool } from "../../crds/host.ts";
 import type { GuestStatus, Instance, NicStatus } from "../../crds/instance.ts";
-import { AGENT_MANAGER, API_VERSION, CLAIM_LABEL, poolResource, portName } from "../../crds/names.ts";
+import { AGENT_MANAGER, API_VERSION, BOOT_ID, CLAIM_LABEL, agentLeaseName, poolResource, portName } from "../../crds/names.ts";
 import type { Network } from "../../crds/network.ts";
 import { hosts, instances, networks, storagePools } from "../../crds/resources.ts";
 import { startLocalControlPlane, type LocalControlPlane } from "../../hack/control-plane/local.ts";
@@ -217,6 +217,21 @@ export async function nodeReady(client: KubeClient, name: string, ready: boolean
   // As the node lifecycle controller does; without it the API server keeps a new Node tainted.
   await client.patchMerge<Node>(resources.nodes, { name }, { spec: { taints: [] } });
 }
+
+/** A sign of life of a node's agent. */
+export async function agentBeats(client: KubeClient, node: string, bootId: string): Promise<void> {
+  const renewTime = new Date().toISOString().replace("Z", "000Z");
+  const lease = {
+    apiVersion: "coordination.k8s.io/v1",
+    kind: "Lease",
+    metadata: { namespace: OPERATOR_NAMESPACE, name: agentLeaseName(node), annotations: { [BOOT_ID]: bootId } },
+    spec: { holderIdentity: "agent", leaseDurationSeconds: 60, renewTime },
+  };
+  await client.apply(resources.leases, lease, { manager: AGENT_MANAGER });
+}
+
+export const agentForgotten = (client: KubeClient, node: string): Promise<unknown> =>
+  client.delete(resources.leases, { namespace: OPERATOR_NAMESPACE, name: agentLeaseName(node) });
 
 /** Kubelet and agent of all nodes: claims run when bound and end when deleted, guests do as they are asked. */
 export class NodeStandIn {

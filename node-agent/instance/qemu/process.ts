@@ -48,12 +48,15 @@ export async function kill(id: ProcessId): Promise<void> {
   }
 }
 
+/** The kernel's name of this boot, as the kubelet tells it, too. */
+export const kernelBootId = async (): Promise<string> => (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+
 /**
  * Names this boot of the node: the kernel's id, and the start of the node's init, which tells two lives of a node apart that
  * is itself a container.
  */
 export async function readBootId(): Promise<string> {
-  const kernel = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+  const kernel = await kernelBootId();
   const init = await processNow(nodePid());
   return `${kernel}/${init?.start ?? ""}`;
 }
