@@ -170,6 +170,32 @@ export interface Service extends KubeObject {
   };
 }
 
+export interface CertificateSigningRequest extends KubeObject {
+  spec: {
+    /** base64 of the request as PEM */
+    request: string;
+    signerName: string;
+    usages?: string[];
+    expirationSeconds?: number;
+    /** Who asked, as the API server knew them; not theirs to write. */
+    username?: string;
+    groups?: string[];
+    extra?: Record<string, string[]>;
+  };
+  status?: {
+    conditions?: {
+      type: string;
+      status: "True" | "False" | "Unknown";
+      reason?: string;
+      message?: string;
+      lastUpdateTime?: string;
+      lastTransitionTime?: string;
+    }[];
+    /** base64 of PEM, the certificate first */
+    certificate?: string;
+  };
+}
+
 export interface CustomResourceDefinition extends KubeObject {
   spec: {
     group: string;

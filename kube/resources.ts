@@ -1,5 +1,6 @@
 /** The API resources of Kubernetes itself that Drover uses. */
 import type {
+  CertificateSigningRequest,
   ConfigMap,
   CustomResourceDefinition,
   EndpointSlice,
@@ -34,6 +35,13 @@ export const resources = {
   events: resource<KubeEvent>("events.k8s.io", "v1", "events", "Event"),
   podDisruptionBudgets: resource<PodDisruptionBudget>("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
   endpointSlices: resource<EndpointSlice>("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
+  certificateSigningRequests: resource<CertificateSigningRequest>(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+    false,
+  ),
   customResourceDefinitions: resource<CustomResourceDefinition>(
     "apiextensions.k8s.io",
     "v1",

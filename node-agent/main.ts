@@ -26,6 +26,9 @@ import { byInstance, Claims, slim } from "./claim/claims.ts";
 import { readConfig } from "./config.ts";
 import { nodeFacts } from "./facts.ts";
 import { NodeHost } from "./host/index.ts";
+import { RenewedIdentity } from "./identity/identity.ts";
+import { exposeCertificate } from "./identity/metrics.ts";
+import { askForCertificate } from "./identity/request.ts";
 import { Images } from "./image/index.ts";
 import { InstanceController } from "./instance/controller.ts";
 import { firstLook } from "./instance/first-look.ts";
@@ -94,6 +97,13 @@ const driver = new QemuDriver({ paths, log });
 const cgroupRoot = `/proc/${nodePid()}/root/sys/fs/cgroup`;
 const cgroups = new ClaimCgroups({ root: cgroupRoot, parent: "" });
 const reporter = new Reporter({ client, clock, log });
+
+/** What other nodes' agents know this one by. */
+const identity = new RenewedIdentity({
+  ask: (stop) => askForCertificate({ client, node: config.nodeName, role: "agent", log }, stop),
+  clock,
+  log,
+});
 
 const factsOptions = {
   mode: config.accelerator,
@@ -254,6 +264,8 @@ exposeAgent(registry, {
   lostDisks: () => lostDisks?.length ?? 0,
 });
 
+exposeCertificate(registry, identity);
+
 ovs.start(signal);
 for (const informer of [instances, pods, poolObjects, nodes, hosts]) informer.start(signal);
 // Also those that the API has no more: what is left of them is taken down.
@@ -262,6 +274,7 @@ const work = [
   background("the instances' controller", controller.start(signal)),
   background("the pools' controller", poolController.start(signal)),
   background("the Host", host.run(signal)),
+  background("the node's certificate", identity.run(signal)),
   background("the search for lost instances", lookForLost(signal)),
   background(
     "the watch on pools",

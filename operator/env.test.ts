@@ -15,7 +15,13 @@ describe("operatorEnv", () => {
         cpuOvercommit: 4,
         priorityClassName: "drover-claim",
       },
+      certificates: undefined,
     });
+  });
+
+  it("signs certificates of nodes where it is told of an authority", () => {
+    const env = operatorEnv({ ...good, DROVER_CERTIFICATES_DIR: "/etc/authority", DROVER_CERTIFICATES_DAYS: "2" });
+    expect(env.certificates).toEqual({ directory: "/etc/authority", validMs: 172_800_000, namespace: "drover-system" });
   });
 
   it("names everything that is wrong, and what it should be", () => {

@@ -1,5 +1,6 @@
 /** What the operator's process is told by its environment. */
 import { z } from "zod";
+import type { CertificateSettings } from "./certificates/controller.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 
 const given = (name: string) => z.string(`${name} must be set`).min(1, `${name} must not be empty`);
@@ -23,6 +24,12 @@ const schema = z.object({
     .enum(["Always", "IfNotPresent", "Never"], "DROVER_HOLDER_PULL_POLICY must be Always, IfNotPresent or Never")
     .default("IfNotPresent"),
   DROVER_CLAIM_PRIORITY_CLASS: given("DROVER_CLAIM_PRIORITY_CLASS").default("drover-claim"),
+  DROVER_CERTIFICATES_DIR: z.string().default(""),
+  DROVER_CERTIFICATES_DAYS: z.coerce
+    .number("DROVER_CERTIFICATES_DAYS must be a number of days such as 14")
+    .min(1, "DROVER_CERTIFICATES_DAYS must be at least 1")
+    .max(365, "DROVER_CERTIFICATES_DAYS must be at most 365")
+    .default(14),
 });
 
 export interface OperatorEnv {
@@ -31,7 +38,11 @@ export interface OperatorEnv {
   namespace: string;
   httpPort: number;
   claims: ClaimSettings;
+  /** Undefined where there is no authority to sign with. */
+  certificates: CertificateSettings | undefined;
 }
+
+const DAY_MS = 24 * 3600_000;
 
 /** Reads the environment. Throws one error that names every variable that is missing or wrong, and what it should be. */
 export function operatorEnv(env: Record<string, string | undefined>): OperatorEnv {
@@ -51,5 +62,13 @@ export function operatorEnv(env: Record<string, string | undefined>): OperatorEn
       cpuOvercommit: data.DROVER_CPU_OVERCOMMIT,
       priorityClassName: data.DROVER_CLAIM_PRIORITY_CLASS,
     },
+    certificates:
+      data.DROVER_CERTIFICATES_DIR === ""
+        ? undefined
+        : {
+            directory: data.DROVER_CERTIFICATES_DIR,
+            validMs: data.DROVER_CERTIFICATES_DAYS * DAY_MS,
+            namespace: data.POD_NAMESPACE,
+          },
   };
 }

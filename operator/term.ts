@@ -1,5 +1,6 @@
 /** One leader's term: everything that acts, made anew each time, so that nothing of an earlier term can act in a later one. */
 import { EventRecorder, type Clock, type KubeClient, type Logger, type ObjectKey } from "../kube/index.ts";
+import { certificateController, type CertificateSettings } from "./certificates/controller.ts";
 import { makeContext, type Caches, type OperatorContext } from "./context.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 import { orphanController } from "./instance/orphans.ts";
@@ -25,6 +26,8 @@ export interface TermParts {
   /** Who this process is, in events. */
   identity: string;
   settings: ClaimSettings;
+  /** Undefined: nodes get no certificates from here. */
+  certificates?: CertificateSettings | undefined;
   network: (ctx: OperatorContext) => NetworkTerm;
 }
 
@@ -33,7 +36,7 @@ const FLUSH_MS = 2000;
 
 /** Runs all controllers until the signal aborts; resolves when none of them works any more. The caches are the caller's, and filled. */
 export async function runTerm(
-  { client, caches, log, clock, identity, settings, network }: TermParts,
+  { client, caches, log, clock, identity, settings, certificates, network }: TermParts,
   signal: AbortSignal,
 ): Promise<void> {
   const events = new EventRecorder(client, { controller: "drover.dev/operator", instance: identity, clock, logger: log });
@@ -42,9 +45,11 @@ export async function runTerm(
   const instances = instanceController({ ...operator, network: net, pace: new Pace(clock) });
   const orphans = orphanController(operator);
   const pools = poolController(operator);
+  const signer = certificates === undefined ? [] : [certificateController({ client, clock, log, settings: certificates })];
   const unwatch = net.onInstance((key) => instances.enqueue(key));
   try {
-    await Promise.all([instances.start(signal), orphans.start(signal), pools.start(signal), net.start(signal)]);
+    const all = [instances, orphans, pools, net, ...signer];
+    await Promise.all(all.map((one) => one.start(signal)));
   } finally {
     unwatch();
     operator.heartbeats.stop();

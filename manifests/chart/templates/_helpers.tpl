@@ -34,6 +34,7 @@ imagePullSecrets:
 {{/* User names of the service accounts, as admission sees them. */}}
 {{- define "drover.operatorUser" -}}system:serviceaccount:{{ .Release.Namespace }}:drover-operator{{- end }}
 {{- define "drover.agentUser" -}}system:serviceaccount:{{ .Release.Namespace }}:drover-agent{{- end }}
+{{- define "drover.ovsUser" -}}system:serviceaccount:{{ .Release.Namespace }}:drover-ovs{{- end }}
 
 {{/* Mounts of the working tree in dev mode. */}}
 {{- define "drover.devMounts" -}}

@@ -11,12 +11,12 @@ spec:
   validationActions: [Deny]
 {{- end }}
 
-{{/* Head of a policy on what an agent writes, and how it knows the agent's node: by the claim of its token. */}}
+{{/* Head of a policy on what agents (users) write, and how it knows an agent's node: by the claim of its token. */}}
 {{- define "drover.agentPolicy" -}}
 failurePolicy: Fail
 matchConditions:
   - name: is-an-agent
-    expression: request.userInfo.username == '{{ include "drover.agentUser" . }}'
+    expression: request.userInfo.username in ['{{ join "', '" .users }}']
 variables:
   - name: node
     expression: >-
