@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { FakeClock } from "../../kube/index.ts";
-import { COALESCE_MS, Pace, SETTLE_MS, holdBackMs } from "./pace.ts";
+import { COALESCE_MS, Pace, SETTLE_MS, UNDER_WAY_MS, holdBackMs } from "./pace.ts";
 import type { OwnStatus } from "./status.ts";
 
 const scheduling: OwnStatus = { phase: "Pending", reason: "Scheduling" };
+const starting: OwnStatus = { phase: "Starting", reason: "WaitingForAgent", nodeName: "n1" };
 const running: OwnStatus = { phase: "Running", reason: "HolderStarting" };
 const ready = (status: "True" | "False"): OwnStatus["conditions"] => [
   { type: "Ready", status, reason: "R", message: "", lastTransitionTime: "" },
@@ -17,6 +18,18 @@ describe("holdBackMs", () => {
     ["a network of the same file is unknown yet", {}, { phase: "Pending", reason: "NetworkNotFound" }, {}, SETTLE_MS],
     ["a network is unknown", {}, { phase: "Pending", reason: "NetworkNotFound" }, { sinceHeld: 250 }, 0],
     ["bound meanwhile", {}, { phase: "Starting", nodeName: "n1" }, { sinceHeld: 20 }, 0],
+    [
+      "its pool is there: claim just made",
+      { phase: "Pending", reason: "WaitingForPool" },
+      scheduling,
+      { sinceWrite: 9 },
+      SETTLE_MS,
+    ],
+    ["its agent has begun", starting, { ...starting, reason: "Preparing" }, { sinceWrite: 1100 }, UNDER_WAY_MS - 1100],
+    ["its guest is being started", starting, { ...starting, reason: "Starting" }, { sinceWrite: 1100 }, UNDER_WAY_MS - 1100],
+    ["its image takes long", starting, { ...starting, reason: "Preparing" }, { sinceWrite: UNDER_WAY_MS }, 0],
+    ["its image cannot be had", starting, { ...starting, reason: "ImageUnreachable" }, { sinceWrite: 1100 }, 0],
+    ["its guest runs", starting, { ...running, nodeName: "n1" }, { sinceWrite: 1 }, 0],
     ["first change since the start", running, { ...running, reason: "NotInstalled" }, {}, 0],
     ["a reason, soon after", running, { ...running, reason: "NotInstalled" }, { sinceWrite: 300 }, COALESCE_MS - 300],
     ["a reason, later", running, { ...running, reason: "NotInstalled" }, { sinceWrite: 1500 }, 0],
@@ -25,6 +38,13 @@ describe("holdBackMs", () => {
     ["a node", running, { ...running, nodeName: "n1" }, { sinceWrite: 1 }, 0],
     ["a claim", running, { ...running, claim: { name: "c", serial: 1, uid: "u" } }, { sinceWrite: 1 }, 0],
     ["addresses", running, { ...running, nics: [{ name: "a", network: "b", mac: "", port: "", mtu: 1 }] }, { sinceWrite: 1 }, 0],
+    [
+      "a reason, its addresses in another order of keys",
+      { ...running, nics: [{ name: "a", network: "b", mac: "", port: "", mtu: 1 }] },
+      { ...running, reason: "NotInstalled", nics: [{ mac: "", mtu: 1, name: "a", network: "b", port: "" }] },
+      { sinceWrite: 300 },
+      COALESCE_MS - 300,
+    ],
     ["another spec", running, { ...running, observedGeneration: 2 }, { sinceWrite: 1 }, 0],
   ])("%s", (_, have, want, since, expected) => {
     expect(holdBackMs(have, want, since)).toBe(expected);

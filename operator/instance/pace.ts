@@ -1,5 +1,5 @@
-/** When a status is worth a write: at once when somebody waits for it, else at most once a second. */
-import type { Clock } from "../../kube/index.ts";
+/** When a status is worth a write: at once when somebody waits for it, else at most once a second, or seldomer. */
+import { sameStatus, type Clock } from "../../kube/index.ts";
 import type { OwnStatus } from "./status.ts";
 
 /**
@@ -8,9 +8,19 @@ import type { OwnStatus } from "./status.ts";
  */
 export const SETTLE_MS = 250;
 export const COALESCE_MS = 1000;
+/**
+ * How far an agent has come with a guest stands in `status.guest` of the same object; that the reason and conditions follow it is worth
+ * a write of its own only when it takes long. Most guests run before that.
+ */
+export const UNDER_WAY_MS = 5000;
+
+/** Reasons of a start that goes as it should. */
+const UNDER_WAY: ReadonlySet<string | undefined> = new Set(["WaitingForAgent", "Preparing", "Starting"]);
+
+const isUnderWay = (have: OwnStatus, want: OwnStatus): boolean =>
+  have.phase === "Starting" && want.phase === "Starting" && UNDER_WAY.has(want.reason);
 
 const readyStatus = (status: OwnStatus) => status.conditions?.find(({ type }) => type === "Ready")?.status;
-const nicsText = (status: OwnStatus) => JSON.stringify(status.nics ?? []);
 
 /** Whether an agent, a script or a person waits for this change: place, phase, addresses, readiness, or the answer to a changed spec. */
 function isAwaited(have: OwnStatus, want: OwnStatus): boolean {
@@ -21,7 +31,8 @@ function isAwaited(have: OwnStatus, want: OwnStatus): boolean {
     have.claim?.serial !== want.claim?.serial ||
     have.observedGeneration !== want.observedGeneration ||
     readyStatus(have) !== readyStatus(want) ||
-    nicsText(have) !== nicsText(want)
+    // Not by their text: the API server gives keys back in an order of its own.
+    !sameStatus(have.nics ?? [], want.nics ?? [])
   );
 }
 
@@ -35,11 +46,12 @@ export function holdBackMs(
   want: OwnStatus,
   { sinceWrite, sinceHeld }: { sinceWrite?: number | undefined; sinceHeld?: number | undefined },
 ): number {
-  if (have.phase === undefined && want.phase === "Pending") {
+  const isWaiting = have.reason === "WaitingForPool" && want.reason === "Scheduling";
+  if ((have.phase === undefined || isWaiting) && want.phase === "Pending") {
     return Math.max(0, SETTLE_MS - (sinceHeld ?? 0));
   }
   if (sinceWrite === undefined || isAwaited(have, want)) return 0;
-  return Math.max(0, COALESCE_MS - sinceWrite);
+  return Math.max(0, (isUnderWay(have, want) ? UNDER_WAY_MS : COALESCE_MS) - sinceWrite);
 }
 
 /** Remembers when statuses were written. Forgetting it costs a write, nothing else. */

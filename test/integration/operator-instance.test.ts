@@ -139,6 +139,24 @@ describe("an instance", () => {
     await isGone("cheap");
   });
 
+  it("costs no more when its agent says for a while that it has begun", async () => {
+    nodes.guestFor = () => ({ state: "Preparing", image: { ready: false, reason: "Fetching", message: "it is fetched" } });
+    await apply("slow");
+    await until("its agent has begun", cluster.seenInstances, () => statusOf("slow")?.guest?.state === "Preparing");
+    // Longer than changes are gathered that nobody waits for.
+    await new Promise((resolve) => setTimeout(resolve, 1300));
+    expect(statusOf("slow")).toMatchObject({ phase: "Starting", reason: "WaitingForAgent" });
+    nodes.guestFor = () => ({});
+    nodes.lookAgain();
+    await isReady("slow");
+    await operator?.stop();
+    operator = await startOperator(cluster, network);
+    const writes = await writesOf(cluster, "drover-operator", /^slow$/);
+    expect(writes).toEqual(["patch instances 200", "patch instances/status 200", "patch instances/status 200"]);
+    await remove("slow");
+    await isGone("slow");
+  });
+
   it("waits for an unknown network, and heals when it appears", async () => {
     await apply("early", { nics: [{ name: "eth0", network: "green" }] });
     const status = await phase("early", "Pending", "NetworkNotFound");
