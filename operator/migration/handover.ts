@@ -55,6 +55,8 @@ export function decideOperator(view: OperatorView): OperatorDecision {
 function inHandover(view: OperatorView, record: Handover): OperatorDecision {
   if (view.source !== "dead" || view.target === "silent") return { do: "wait" };
   if (view.target === "alive" && saidBy(view.targetSaid, record) === "Running") return { do: "wait" }; // it makes it Done
+  // A living target gives the guest back itself: only it knows that it has not run yet.
+  if (view.keep === "Source" && view.target === "alive") return { do: "wait" };
   if (view.keep) return to(record, view.keep);
   return { do: "needsDecision", reason: view.target === "dead" ? "BothDied" : "SourceDied" };
 }
@@ -62,7 +64,9 @@ function inHandover(view: OperatorView, record: Handover): OperatorDecision {
 /** The source has let go; a living target runs and makes it Done, or gives the guest back because it never ran. */
 function inTarget(view: OperatorView, record: Handover): OperatorDecision {
   if (view.target === "dead") {
-    if (view.keep) return to(record, view.keep === "Source" ? "Source" : "Done");
+    if (view.keep === "Source") return to(record, "Source");
+    // Kept at the target: the guest waits for its node, whose agent then says whether it had run. Nothing is destroyed on a guess.
+    if (view.keep === "Target") return { do: "wait" };
     return { do: "needsDecision", reason: view.source === "dead" ? "BothDied" : "TargetDied" };
   }
   // Post-copy: the pages that the source still had are lost, so nothing is left to wait for.

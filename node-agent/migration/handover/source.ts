@@ -12,7 +12,10 @@ export function decideSource(view: SourceView): SourceAction[] {
   if (state === "Target") return [];
   if (view.note === "Gone") return letGo(view, state);
   if (view.note === "GivingUp") return giveUp(view, state);
-  if (mustGiveUp(view, state)) return [{ do: "note", note: "GivingUp" }];
+  if (mustGiveUp(view, state)) {
+    // In the switchover QEMU may have completed by now, even by post-copy: first make it say which; nothing is promised yet.
+    return [view.qemu === "held" ? { do: "cancel" } : { do: "note", note: "GivingUp" }];
+  }
   return goOn(view, state);
 }
 
@@ -30,10 +33,10 @@ function letGo({ attempt, link }: SourceView, state: "Copying" | "Handover" | un
 }
 
 /** GivingUp is noted: this target can never run, so the guest need not wait for the API. */
-function giveUp({ attempt, qemu }: SourceView, state: "Copying" | "Handover" | undefined): SourceAction[] {
+function giveUp({ attempt, qemu, owes }: SourceView, state: "Copying" | "Handover" | undefined): SourceAction[] {
   const store = state ? [write(attempt, state, "Source")] : [];
   if (qemu === "copying" || qemu === "held") return [{ do: "cancel" }, ...store];
-  if (qemu === "complete") return [{ do: "resume" }, ...store];
+  if (qemu === "complete") return [{ do: owes ? "bootAgain" : "resume" }, ...store];
   return store;
 }
 

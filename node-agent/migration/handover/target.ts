@@ -11,10 +11,13 @@ export function decideTarget(view: TargetView): TargetAction[] {
   if (view.note === "Ran") return run(view, state);
   if (state === "Target") return takeByRecord(view);
   if (view.note === "Refusing") return state ? [write(view.attempt, state, "Source")] : [];
-  if (view.go && view.qemu === "complete") return [{ do: "note", note: "Ran" }];
-  // A complete copy may be the only one left: the source, or the user, says what becomes of it.
-  if (view.qemu === "gone" || (view.qemu === "waiting" && view.wantsOut)) return [{ do: "note", note: "Refusing" }];
-  return [];
+  if (view.go && view.qemu === "complete" && view.keep !== "Source") return [{ do: "note", note: "Ran" }];
+  return mustRefuse(view) ? [{ do: "note", note: "Refusing" }] : [];
+}
+
+/** A complete copy may be the only one left: the source says what becomes of it, or the user; neither time nor silence. */
+function mustRefuse({ qemu, wantsOut, keep }: TargetView): boolean {
+  return qemu === "gone" || (qemu === "waiting" && wantsOut) || keep === "Source";
 }
 
 /** Done: the guest lives here, and the source is not needed any more (or is proven dead, with pages that we lack). */
@@ -28,10 +31,13 @@ function settle({ qemu, missing, note }: TargetView): TargetAction[] {
 }
 
 /** Ran is noted: the guest is here, even if its QEMU has died since; then it boots again from its disks. */
-function run({ attempt, qemu, missing }: TargetView, state: "Copying" | "Handover" | "Target" | undefined): TargetAction[] {
+function run(
+  { attempt, qemu, missing, sourceEnded }: TargetView,
+  state: "Copying" | "Handover" | "Target" | undefined,
+): TargetAction[] {
   if (qemu === "complete") return [{ do: "resume" }];
   if (state !== "Handover" && state !== "Target") return [];
-  if (qemu === "running" && missing) return state === "Handover" ? [write(attempt, "Handover", "Target")] : [];
+  if (qemu === "running" && missing && !sourceEnded) return state === "Handover" ? [write(attempt, "Handover", "Target")] : [];
   return [write(attempt, state, "Done")];
 }
 

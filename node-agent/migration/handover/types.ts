@@ -65,6 +65,10 @@ export interface TargetView {
   readonly go: boolean;
   /** It will not get what it waits for: link dead for too long, time-out, failure. A complete copy is never given up for that. */
   readonly wantsOut: boolean;
+  /** Post-copy: the source's agent said that its QEMU has ended, so what is missing never comes. A dead link says nothing of the kind. */
+  readonly sourceEnded: boolean;
+  /** The user's decision, spec.keep. Source: a copy that has not run is given back, complete or not. */
+  readonly keep: "Source" | "Target" | undefined;
   /** Whether anything of its copy is here: process, volumes that it made, taps, directory. */
   readonly leftovers: boolean;
 }
