@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
 import { ipHere, Links } from "../../node-agent/nic/links.ts";
+import { cannotRunWithout } from "./support/tools.ts";
 
 export interface TestNode {
   /** Pid in whose namespaces the node lives. */
@@ -21,11 +22,8 @@ export interface TestNode {
 }
 
 /** Whether this machine can play a node; otherwise why not. */
-export async function cannotPlayNode(): Promise<string | undefined> {
-  if (process.getuid?.() !== 0) return "not root";
-  const found = await execa("which", ["ovs-vswitchd", "ovsdb-server", "ovs-ofctl", "ip", "nsenter"], { reject: false });
-  return found.exitCode === 0 ? undefined : "Open vSwitch, iproute2 or util-linux is not installed (package openvswitch-switch)";
-}
+export const cannotPlayNode = (): Promise<string | undefined> =>
+  cannotRunWithout(["ovs-vswitchd", "ovsdb-server", "ovs-ofctl", "ip", "nsenter"], "openvswitch-switch, iproute2 and util-linux");
 
 export async function makeNode(name: string): Promise<TestNode> {
   // Sockets lie in it: their paths must stay below 108 bytes.

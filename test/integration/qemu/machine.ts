@@ -9,6 +9,7 @@ import type { MachinePlan } from "../../../node-agent/instance/driver.ts";
 import { nodePaths, type NodePaths } from "../../../node-agent/node.ts";
 import { hierarchies } from "../../../node-agent/ovs/cgroup.ts";
 import type { CgroupPlace } from "../../../node-agent/instance/qemu/cgroup.ts";
+import { cannotRunWithout } from "../support/tools.ts";
 
 const CACHE = join(process.env["DROVER_CACHE"] ?? "/var/cache/drover", "runtime-test");
 const PACKAGES = "qemu-system-x86,seabios,libc-bin,busybox-static";
@@ -19,11 +20,8 @@ const GUEST = new URL("guest.S", import.meta.url).pathname;
 export const RUNTIME = "test";
 
 /** Why this machine cannot run guests of Drover's; undefined when it can. */
-export async function cannotRunGuests(): Promise<string | undefined> {
-  if (process.getuid?.() !== 0) return "not root";
-  const found = await execa("which", ["mmdebstrap", "gcc", "ld", "nsenter", "ip"], { reject: false });
-  return found.exitCode === 0 ? undefined : "mmdebstrap, gcc, binutils, util-linux and iproute2 are needed";
-}
+export const cannotRunGuests = (): Promise<string | undefined> =>
+  cannotRunWithout(["mmdebstrap", "gcc", "ld", "nsenter", "ip"], "mmdebstrap, gcc, binutils, util-linux and iproute2");
 
 /** A runtime directory as the runtime image has it: QEMU's files from the cache, the launcher built from this tree. */
 async function ensureRuntime(): Promise<void> {
