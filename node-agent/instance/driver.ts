@@ -1,5 +1,6 @@
 /** What an instance is made of, whatever makes it. Nobody outside the driver's folder knows a flag of QEMU. */
 import type { GuestIdentity } from "../types.ts";
+import type { Offer } from "./move.ts";
 
 export interface MachineDisk {
   /** Stable name within the instance, such as `root`. */
@@ -91,13 +92,21 @@ export interface InstanceNote {
     /** Set before the agent asks it to end, so that its end is not taken for a crash. */
     stopAskedAt?: string;
     exit?: GuestExit;
+    /** It was started to receive the guest from another node. */
+    incoming?: {
+      /** Where it listens; unset until it does. */
+      offer?: Offer;
+      /** The guest has run here: from then on an ordinary run. */
+      resumed?: true;
+    };
   };
 }
 
 export interface Observed {
   /**
    * absent: never started here, or forgotten. starting: the process exists but does not answer yet.
-   * paused: it exists and its CPUs do not run. exited: it ran and is gone.
+   * paused: it exists and its CPUs do not run (also while it waits for a guest that moves here: runState `inmigrate`).
+   * exited: it ran and is gone. A QEMU that waited for a guest in vain never ran: absent.
    */
   state: "absent" | "starting" | "running" | "paused" | "exited";
   pid?: number;

@@ -38,7 +38,7 @@ export interface Offer {
   address: string;
   ramPort: number;
   /** Unset when no disk is copied. */
-  diskPort: number | undefined;
+  diskPort?: number | undefined;
   streams: number;
   /** Whether the target could take pages on demand (post-copy). */
   postCopy: boolean;

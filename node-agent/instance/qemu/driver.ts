@@ -13,6 +13,7 @@ import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
 import { pingGuestAgent } from "./guest-agent.ts";
 import { Locks } from "./locks.ts";
 import { Monitors } from "./monitors.ts";
+import { QemuMoves } from "./move/moves.ts";
 import { checkUid, Notes } from "./notes.ts";
 import { endProcess, observe } from "./observe.ts";
 import { findProcess, goneWithin, readBootId } from "./process.ts";
@@ -45,6 +46,8 @@ const TELLING = new Set([
 const REATTACH_MS = 1_000;
 
 export class QemuDriver implements InstanceDriver {
+  /** Live moves of the guests. */
+  readonly moves: QemuMoves;
   readonly #context: QemuContext;
   readonly #locks = new Locks();
   readonly #listeners = new Map<string, Set<() => void>>();
@@ -68,15 +71,20 @@ export class QemuDriver implements InstanceDriver {
         paths,
         clock,
         onEvent: (uid, event) => {
+          this.moves.onEvent(uid, event);
           if (TELLING.has(event.name)) this.#look(uid);
         },
-        onClosed: (uid) => this.#background(uid, this.#monitorClosed(uid)),
+        onClosed: (uid) => {
+          this.moves.onClosed(uid);
+          this.#background(uid, this.#monitorClosed(uid));
+        },
         onError: (uid, error) => this.#warn(uid, error),
       }),
       bootId: () => (this.#boot ??= readBootId()),
       children: new Map(),
       starting: new Set(),
     };
+    this.moves = new QemuMoves(this.#context, this.#locks, (uid) => this.#notify(uid));
   }
 
   async prepare(instance: { instanceUid: string; namespace: string; name: string }): Promise<GuestIdentity> {
@@ -171,6 +179,7 @@ export class QemuDriver implements InstanceDriver {
   /** Lets go of all guests; they run on. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.moves.close();
     this.#listeners.clear();
     for (const timer of this.#timers.values()) this.#context.clock.clearTimeout(timer);
     await this.#context.monitors.close();
@@ -180,6 +189,9 @@ export class QemuDriver implements InstanceDriver {
     const seen = await this.observe(plan.instanceUid);
     if (!seen.note) throw new Error(`${plan.name}: prepare comes before start`);
     if (seen.pid === undefined) return undefined;
+    if (seen.note.run?.incoming && seen.state !== "running") {
+      throw new UserError("ReceivesGuest", `${plan.name} is about to move here; it is not started beside that`);
+    }
     if (seen.claimUid !== plan.claimUid) {
       throw new UserError("RunsInOtherClaim", `it still runs in the claim ${seen.claimUid}; that one has to end first`);
     }

@@ -28,7 +28,12 @@ export interface LaunchPlace {
   cgroupRoot: string;
   /** The claim pod's cgroup, relative to every hierarchy. */
   cgroup: string;
+  /** It waits for a guest that moves here, instead of booting one. */
+  incoming?: boolean;
 }
+
+/** The same machine, without CPUs that run, until everything has arrived. Where it listens is told later. */
+const INCOMING = ["-S", "-incoming", "defer"];
 
 /** Arguments of `enter` for a plan. Pure. */
 export function enterArguments(plan: MachinePlan, place: LaunchPlace): string[] {
@@ -47,7 +52,7 @@ export function enterArguments(plan: MachinePlan, place: LaunchPlace): string[] 
     ...(plan.accelerator === "KVM" ? [["--kvm"]] : []),
     ...[qmp, qmp2, guestAgent].map(({ fd, name }) => ["--listen", `${fd}=${name}`]),
     ["--append", `${console.fd}=${console.name}`],
-    ["--", QEMU, ...commandLine(plan)],
+    ["--", QEMU, ...commandLine(plan), ...(place.incoming === true ? INCOMING : [])],
   ].flat();
 }
 

@@ -21,6 +21,14 @@ const exitReason = z.enum([
   "Unknown",
 ]);
 
+const offer = z.object({
+  address: z.string(),
+  ramPort: z.int(),
+  diskPort: z.int().optional(),
+  streams: z.int(),
+  postCopy: z.boolean(),
+});
+
 const noteSchema = z.object({
   instanceUid: z.string(),
   namespace: z.string(),
@@ -41,6 +49,7 @@ const noteSchema = z.object({
       oomKillsBefore: z.int(),
       stopAskedAt: z.string().exactOptional(),
       exit: z.object({ reason: exitReason, message: z.string(), at: z.string() }).exactOptional(),
+      incoming: z.object({ offer: offer.exactOptional(), resumed: z.literal(true).exactOptional() }).exactOptional(),
     })
     .exactOptional(),
 });

@@ -62,6 +62,10 @@ async function observeProcess(context: QemuContext, note: InstanceNote, run: Run
     await endProcess(context, instanceUid, process);
     return exited(note, run, exit);
   }
+  if (run.incoming && run.incoming.resumed !== true && status.running) {
+    // an agent that died between letting it run and noting that
+    await updateRun(context, instanceUid, run, (before) => ({ ...before, incoming: { ...before.incoming, resumed: true } }));
+  }
   if (run.pid === undefined)
     await updateRun(context, instanceUid, run, (before) => ({ ...before, pid: process.pid, pidStart: process.start }));
   return {
@@ -90,6 +94,7 @@ async function observeSilent(
 
 async function observeGone(context: QemuContext, note: InstanceNote, run: Run): Promise<Observed> {
   const { instanceUid } = note;
+  if (run.incoming && run.incoming.resumed !== true) return { state: "absent", note };
   const child = context.children.get(instanceUid);
   const ours = child !== undefined && child.pid === run.pid;
   const verdict = judgeExit({

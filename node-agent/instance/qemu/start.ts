@@ -12,10 +12,15 @@ import type { QmpSession } from "./qmp/session.ts";
 import { within } from "./within.ts";
 
 /**
- * Starts QEMU and waits until it answers. Throws UserError with the words of whatever refused, or the signal's reason;
+ * Starts QEMU (with a guest, or to wait for one that moves here) and waits until it answers. Throws UserError with the words of whatever refused, or the signal's reason;
  * nothing runs then, and the note is as it was: an earlier run's machine is not forgotten for a start that failed.
  */
-export async function startMachine(context: QemuContext, wanted: MachinePlan, signal: AbortSignal): Promise<{ pid: number }> {
+export async function startMachine(
+  context: QemuContext,
+  wanted: MachinePlan,
+  signal: AbortSignal,
+  { incoming = false }: { incoming?: boolean } = {},
+): Promise<{ pid: number }> {
   const { clock, cgroups, notes, log } = context;
   const plan = await checkPlan(wanted, context.paths);
   const { instanceUid, claimUid, machineType, cpuModel, accelerator, runtimeVersion } = plan;
@@ -29,13 +34,14 @@ export async function startMachine(context: QemuContext, wanted: MachinePlan, si
     bootId: await context.bootId(),
     startedAt: timestamp(clock),
     oomKillsBefore: (await cgroups.oomKills(claimUid)) ?? 0,
+    ...(incoming ? { incoming: {} } : {}),
   };
   // noted before it exists: whatever dies next, the next agent knows in which cgroup to look for it
   const previous = (await notes.read(instanceUid))?.run;
   await notes.update(instanceUid, (note) => ({ ...note, run }));
   let launched: Launched | undefined;
   try {
-    launched = await launch(plan, { paths: context.paths, cgroupRoot: context.cgroupRoot, cgroup });
+    launched = await launch(plan, { paths: context.paths, cgroupRoot: context.cgroupRoot, cgroup, incoming });
     context.children.set(instanceUid, launched);
     await within(launched.entered, DEADLINE.enter, clock, signal);
     const session = await greeting(context, instanceUid, launched, signal);

@@ -19,6 +19,8 @@ const GUEST = new URL("guest.S", import.meta.url).pathname;
 
 export const RUNTIME = "test";
 
+const LOG_DISK_BYTES = 96 * 2 ** 20;
+
 /** Why this machine cannot run guests of Drover's; undefined when it can. */
 export const cannotRunGuests = (): Promise<string | undefined> =>
   cannotRunWithout(["mmdebstrap", "gcc", "ld", "nsenter", "ip"], "mmdebstrap, gcc, binutils, util-linux and iproute2");
@@ -50,6 +52,8 @@ export type GuestKind =
   | "CHATTER"
   | "PANIC"
   | "LINUX"
+  /** The same, with room on its disk for its record log. */
+  | "LINUX-LOG"
   | `SHUTDOWN -DTICKS=${number}`
   | `EATER -DEAT_MIB=${number}`;
 
@@ -70,9 +74,10 @@ export interface Machine {
   remove(): Promise<void>;
 }
 
-export async function makeMachine(): Promise<Machine> {
+/** `node` tells several machines of one test apart. */
+export async function makeMachine(node = ""): Promise<Machine> {
   await ensureRuntime();
-  const name = `drover-qt-${process.pid}`;
+  const name = `drover-qt-${process.pid}${node}`;
   const root = join("/var/lib", name);
   await mkdir(join(root, "instances"), { recursive: true });
   const paths = { ...nodePaths(root), runtime: (version: string) => join(CACHE, version) };
@@ -121,8 +126,9 @@ export async function makeMachine(): Promise<Machine> {
       const volumes = paths.volumes("p1", instanceUid);
       const disk = join(volumes, "root.raw");
       await mkdir(volumes, { recursive: true });
-      if (kind === "LINUX") {
+      if (kind === "LINUX" || kind === "LINUX-LOG") {
         await copyFile((await buildGuest(dirname(CACHE))).raw.file, disk);
+        if (kind === "LINUX-LOG") await truncate(disk, LOG_DISK_BYTES);
       } else {
         await copyFile(await bootSector(kind), disk);
         await truncate(disk, 1024 * 1024);

@@ -1,0 +1,238 @@
+/** Live moves of QEMU guests: both ends. */
+import type {
+  IncomingPlan,
+  IncomingState,
+  MoveCounters,
+  MoveDriver,
+  MoveEvent,
+  MoveMark,
+  Offer,
+  OutgoingPlan,
+  OutgoingState,
+} from "../../move.ts";
+import type { QemuContext } from "../context.ts";
+import type { Locks } from "../locks.ts";
+import { checkUid } from "../notes.ts";
+import type { QmpEvent } from "../qmp/session.ts";
+import { queryMigrate, setParameters } from "./commands.ts";
+import { moveEvent, MoveEvents } from "./events.ts";
+import { giveUp, release } from "./give-up.ts";
+import { abandon, closeDisks, incomingState, receive, resume } from "./incoming.ts";
+import { Outgoing } from "./outgoing.ts";
+import { Marks, monitorOf, type MoveParts } from "./parts.ts";
+import { Switchover } from "./switchover.ts";
+import { THROTTLED, UNTHROTTLED } from "./throttle.ts";
+
+/** Rounds are told to watchers at most this often; ms. */
+const ROUND_EVERY_MS = 20;
+
+interface OnItsWay {
+  outgoing: Outgoing;
+  switchover: Switchover;
+  abort: AbortController;
+  roundTold: number;
+}
+
+export class QemuMoves implements MoveDriver {
+  readonly #context: QemuContext;
+  readonly #locks: Locks;
+  readonly #parts: MoveParts;
+  readonly #watchers = new Map<string, Set<(event: MoveEvent) => void>>();
+  readonly #out = new Map<string, OnItsWay>();
+  readonly #changed: (instanceUid: string) => void;
+
+  /** `changed` is called when `observe` would tell something else; `locks` are the driver's own. */
+  constructor(context: QemuContext, locks: Locks, changed: (instanceUid: string) => void) {
+    this.#context = context;
+    this.#locks = locks;
+    this.#changed = changed;
+    this.#parts = {
+      context,
+      events: new MoveEvents(context.clock),
+      marks: new Marks(context.clock),
+      tell: (uid, event) => this.#tell(uid, event),
+    };
+  }
+
+  /** The driver hands over what QEMU tells. */
+  onEvent(instanceUid: string, event: QmpEvent): void {
+    this.#parts.events.tell(instanceUid, event);
+    if (event.name === "MIGRATION_PASS") {
+      this.#onRound(instanceUid);
+      return;
+    }
+    const told = moveEvent(event);
+    if (!told) return;
+    this.#mark(instanceUid, told);
+    this.#tell(instanceUid, told);
+  }
+
+  /** The connection to a guest's QEMU has ended. */
+  onClosed(instanceUid: string): void {
+    this.#parts.events.tell(instanceUid, "closed");
+    this.#tell(instanceUid, { kind: "ended" });
+  }
+
+  close(): void {
+    for (const uid of this.#out.keys()) this.#forget(uid);
+    this.#watchers.clear();
+  }
+
+  receive(plan: IncomingPlan, signal: AbortSignal): Promise<Offer> {
+    const { instanceUid } = plan.machine;
+    return this.#locks.run(checkUid(instanceUid), async () => {
+      signal.throwIfAborted();
+      try {
+        const offer = await receive(this.#context, plan, signal);
+        this.#parts.marks.add(instanceUid, "listening");
+        return offer;
+      } finally {
+        this.#changed(instanceUid);
+      }
+    });
+  }
+
+  incoming(instanceUid: string): Promise<IncomingState> {
+    return incomingState(this.#context, checkUid(instanceUid));
+  }
+
+  resume(instanceUid: string): Promise<void> {
+    return resume(this.#context, this.#parts.events, checkUid(instanceUid));
+  }
+
+  closeDisks(instanceUid: string): Promise<void> {
+    return this.#locks.run(checkUid(instanceUid), () => closeDisks(this.#context, this.#parts.events, instanceUid));
+  }
+
+  abandon(instanceUid: string): Promise<void> {
+    return this.#locks.run(checkUid(instanceUid), async () => {
+      await abandon(this.#context, instanceUid).finally(() => this.#changed(instanceUid));
+    });
+  }
+
+  outgoing(instanceUid: string): Promise<OutgoingState> {
+    return this.#on(instanceUid).outgoing.state();
+  }
+
+  copyDisks(instanceUid: string, plan: OutgoingPlan, signal: AbortSignal): Promise<void> {
+    const { outgoing, abort } = this.#on(instanceUid);
+    return this.#locks.run(`move of ${instanceUid}`, () => outgoing.copyDisks(plan, AbortSignal.any([signal, abort.signal])));
+  }
+
+  copyMemory(instanceUid: string, plan: OutgoingPlan, signal: AbortSignal): Promise<void> {
+    const { outgoing, abort } = this.#on(instanceUid);
+    return this.#locks.run(`move of ${instanceUid}`, () => outgoing.copyMemory(plan, AbortSignal.any([signal, abort.signal])));
+  }
+
+  allowPause(instanceUid: string, maxPauseMs: number): Promise<void> {
+    return this.#on(instanceUid).switchover.allow(maxPauseMs);
+  }
+
+  finish(instanceUid: string, signal: AbortSignal): Promise<void> {
+    const { switchover, abort } = this.#on(instanceUid);
+    return switchover.finish(AbortSignal.any([signal, abort.signal]));
+  }
+
+  limit(instanceUid: string, bytesPerSecond: number | undefined): Promise<void> {
+    return this.#on(instanceUid).outgoing.setLimit(bytesPerSecond);
+  }
+
+  async throttle(instanceUid: string, on: boolean): Promise<void> {
+    checkUid(instanceUid);
+    await setParameters(await monitorOf(this.#parts, instanceUid), on ? THROTTLED : UNTHROTTLED);
+  }
+
+  async postCopy(instanceUid: string): Promise<void> {
+    const { switchover } = this.#on(instanceUid);
+    const qmp = await monitorOf(this.#parts, instanceUid);
+    await qmp.execute("migrate-start-postcopy");
+    switchover.ignoreWhatIsLeft();
+  }
+
+  async giveUp(instanceUid: string): Promise<void> {
+    const { outgoing } = this.#on(instanceUid);
+    if (await outgoing.isGone()) {
+      this.#forget(instanceUid);
+      return;
+    }
+    this.#stop(instanceUid);
+    await giveUp(this.#parts, outgoing);
+    this.#forget(instanceUid);
+  }
+
+  async release(instanceUid: string): Promise<void> {
+    const { outgoing } = this.#on(instanceUid);
+    if (!(await outgoing.isGone())) await release(this.#parts, outgoing);
+    this.#forget(instanceUid);
+  }
+
+  counters(instanceUid: string): Promise<MoveCounters> {
+    return this.#on(instanceUid).outgoing.counters();
+  }
+
+  onMove(instanceUid: string, fn: (event: MoveEvent) => void): () => void {
+    checkUid(instanceUid);
+    const all = this.#watchers.get(instanceUid) ?? new Set();
+    const watcher = (event: MoveEvent): void => fn(event); // an identity of its own
+    this.#watchers.set(instanceUid, all.add(watcher));
+    // connects, so that events arrive; whoever asks anything of a QEMU that is gone learns it there
+    monitorOf(this.#parts, instanceUid).catch(() => undefined);
+    return () => {
+      all.delete(watcher);
+      if (all.size === 0 && this.#watchers.get(instanceUid) === all) this.#watchers.delete(instanceUid);
+    };
+  }
+
+  marks(instanceUid: string): readonly MoveMark[] {
+    return this.#parts.marks.of(instanceUid);
+  }
+
+  async blockers(instanceUid: string): Promise<string[]> {
+    checkUid(instanceUid);
+    return (await queryMigrate(await monitorOf(this.#parts, instanceUid)))["blocked-reasons"] ?? [];
+  }
+
+  #on(instanceUid: string): OnItsWay {
+    const known = this.#out.get(checkUid(instanceUid));
+    if (known) return known;
+    const outgoing = new Outgoing(this.#parts, instanceUid);
+    const made = { outgoing, switchover: new Switchover(this.#parts, outgoing), abort: new AbortController(), roundTold: 0 };
+    this.#out.set(instanceUid, made);
+    return made;
+  }
+
+  /** Whatever is under way for a move that is given up ends. */
+  #stop(instanceUid: string): void {
+    const known = this.#out.get(instanceUid);
+    known?.switchover.close();
+    known?.abort.abort(new Error("the move was given up"));
+  }
+
+  #forget(instanceUid: string): void {
+    this.#stop(instanceUid);
+    this.#out.get(instanceUid)?.outgoing.door.close();
+    this.#out.delete(instanceUid);
+  }
+
+  #onRound(instanceUid: string): void {
+    const known = this.#out.get(instanceUid);
+    if (!known) return;
+    known.switchover.onRound();
+    const now = this.#context.clock.monotonic();
+    if (now - known.roundTold < ROUND_EVERY_MS) return;
+    known.roundTold = now;
+    this.#tell(instanceUid, { kind: "round" });
+  }
+
+  #mark(instanceUid: string, { kind }: MoveEvent): void {
+    const { marks } = this.#parts;
+    if (kind === "held" || kind === "complete") marks.add(instanceUid, kind);
+    else if (marks.of(instanceUid).length === 0) return;
+    else if (kind === "stop") marks.add(instanceUid, "stopped");
+    else if (kind === "resume") marks.add(instanceUid, "resumed");
+  }
+
+  #tell(instanceUid: string, event: MoveEvent): void {
+    for (const watcher of this.#watchers.get(instanceUid) ?? []) watcher(event);
+  }
+}

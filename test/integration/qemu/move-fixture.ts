@@ -1,0 +1,237 @@
+/** Two nodes on one machine, and a guest that moves between them. */
+import { randomBytes, randomUUID } from "node:crypto";
+import { chown, mkdir, readdir, truncate, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { dirname, join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { checkLog, type LogReport } from "../../../hack/guest/check-log.ts";
+import { silentLogger } from "../../../kube/logger.ts";
+import type { MachineDisk, MachinePlan } from "../../../node-agent/instance/driver.ts";
+import type { MoveEvent, MoveSecret, Offer, OutgoingPlan } from "../../../node-agent/instance/move.ts";
+import { QemuDriver } from "../../../node-agent/instance/qemu/driver.ts";
+import type { QemuMoves } from "../../../node-agent/instance/qemu/move/moves.ts";
+import { QmpSession } from "../../../node-agent/instance/qemu/qmp/session.ts";
+import { makeMachine, type GuestKind, type Machine } from "./machine.ts";
+import { signal, WAIT } from "./fixture.ts";
+
+export const ADDRESS = "127.0.0.1";
+export const PORTS = [49_700, 49_763] as const;
+
+/** One of the two. */
+export interface Node {
+  machine: Machine;
+  driver: QemuDriver;
+  moves: QemuMoves;
+}
+
+export interface MoveOptions {
+  kind?: GuestKind;
+  memoryMib?: number;
+  /** Sizes of further disks, MiB. */
+  moreDisks?: number[];
+}
+
+export interface MoveTest {
+  readonly a: Node;
+  readonly b: Node;
+  readonly instanceUid: string;
+  /** Starts the guest on `a`. */
+  start(options?: MoveOptions): Promise<MachinePlan>;
+  /** Makes the node ready for it (empty volumes) and lets it receive. */
+  receive(node: Node, plan: MachinePlan, options?: { secret?: MoveSecret | undefined; streams?: number }): Promise<Arrival>;
+  /** What the source is told of it. */
+  outgoing(arrival: Arrival, plan: MachinePlan, options?: Partial<OutgoingPlan>): OutgoingPlan;
+  /** The whole of it; gives the plan at the target. */
+  move(from: Node, to: Node, plan: MachinePlan, options?: Partial<OutgoingPlan> & { streams?: number }): Promise<MachinePlan>;
+  /** Ends the guest at the node that it has left, and its volumes there. */
+  leave(node: Node): Promise<void>;
+  events(node: Node): MoveEvent[];
+}
+
+export interface Arrival {
+  offer: Offer;
+  plan: MachinePlan;
+  secret: MoveSecret | undefined;
+}
+
+export const newSecret = (): MoveSecret => ({ identity: "move-1", key: randomBytes(32).toString("hex") });
+
+export function useMoves(): MoveTest {
+  const machines: Machine[] = [];
+  let nodes: Node[] = [];
+  let instanceUid = "";
+
+  beforeAll(async () => {
+    process.env["DROVER_NODE_PID"] = String(process.pid);
+    machines.push(await makeMachine("a"), await makeMachine("b"));
+  }, 300_000);
+  afterAll(async () => {
+    for (const machine of machines) await machine.remove();
+  });
+  beforeEach(() => {
+    instanceUid = randomUUID();
+    nodes = machines.map((machine) => {
+      const driver = new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups });
+      return { machine, driver, moves: driver.moves };
+    });
+  });
+  afterEach(async () => {
+    for (const { machine, driver } of nodes) {
+      for (const uid of await driver.list()) {
+        await driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal);
+        await driver.forget(uid);
+      }
+      await driver.close();
+      expect(await machine.processes()).toEqual([]);
+      expect(await readdir(machine.paths.instances)).toEqual([]);
+    }
+  });
+
+  const node = (index: number): Node => {
+    const found = nodes[index];
+    if (!found) throw new Error("no such node");
+    return found;
+  };
+
+  async function start(options: MoveOptions = {}): Promise<MachinePlan> {
+    const { kind = "LINUX-LOG", memoryMib = 192, moreDisks = [] } = options;
+    const { machine, driver } = node(0);
+    const owner = await driver.prepare({ instanceUid, namespace: "test", name: "guest" });
+    const made = await machine.plan(kind, { instanceUid, owner, memoryMib });
+    const more = moreDisks.map((_, index) => diskOn(machine, `data${index}`));
+    for (const [index, disk] of more.entries()) await emptyVolume(disk, (moreDisks[index] ?? 1) * 2 ** 20, owner);
+    const plan = { ...made, disks: [...made.disks, ...more], claimUid: await machine.pod() };
+    await driver.start(plan, signal);
+    if (kind === "LINUX-LOG") {
+      await expect.poll(() => driver.consoleTail(instanceUid, 100_000), { ...WAIT, timeout: 60_000 }).toContain("GUEST ready");
+    }
+    return plan;
+  }
+
+  const diskOn = (machine: Machine, id: string): MachineDisk => ({
+    id,
+    pool: "p1",
+    path: join(machine.paths.volumes("p1", instanceUid), `${id}.raw`),
+  });
+
+  async function receive(
+    at: Node,
+    plan: MachinePlan,
+    options: { secret?: MoveSecret | undefined; streams?: number } = {},
+  ): Promise<Arrival> {
+    const { secret, streams = 0 } = options;
+    const { machine, driver } = at;
+    const identity = await driver.prepare({ instanceUid, namespace: "test", name: "guest" });
+    const disks = plan.disks.map(({ id }) => diskOn(machine, id));
+    for (const [index, disk] of disks.entries()) await emptyVolume(disk, await sizeOf(plan.disks[index]), identity);
+    const wanted = { ...plan, identity, disks, claimUid: await machine.pod() };
+    const copy = await copyOf(plan);
+    const incoming = { machine: wanted, copy, address: ADDRESS, ports: PORTS, secret, streams };
+    return { offer: await at.moves.receive(incoming, signal), plan: wanted, secret };
+  }
+
+  const outgoing = ({ offer, secret }: Arrival, plan: MachinePlan, options: Partial<OutgoingPlan> = {}): OutgoingPlan => ({
+    offer,
+    secret,
+    copy: plan.disks.map(({ id }) => ({ disk: id, sizeBytes: 0 })),
+    maxBytesPerSecond: undefined,
+    ...options,
+  });
+
+  async function move(
+    from: Node,
+    to: Node,
+    plan: MachinePlan,
+    options: Partial<OutgoingPlan> & { streams?: number } = {},
+  ): Promise<MachinePlan> {
+    const { streams = 0, ...rest } = options;
+    const arrival = await receive(to, plan, { secret: rest.secret, streams });
+    const out = outgoing(arrival, plan, rest);
+    await from.moves.copyDisks(instanceUid, out, signal);
+    await from.moves.copyMemory(instanceUid, out, signal);
+    await from.moves.allowPause(instanceUid, 2_000);
+    await from.moves.finish(instanceUid, signal);
+    await to.moves.resume(instanceUid);
+    await from.moves.release(instanceUid);
+    await to.moves.closeDisks(instanceUid);
+    return arrival.plan;
+  }
+
+  async function leave({ driver }: Node): Promise<void> {
+    await driver.stop(instanceUid, { mode: "force", deadlineMs: 0 }, signal);
+    await driver.forget(instanceUid);
+  }
+
+  return {
+    get a() {
+      return node(0);
+    },
+    get b() {
+      return node(1);
+    },
+    get instanceUid() {
+      return instanceUid;
+    },
+    start,
+    receive,
+    outgoing,
+    move,
+    leave,
+    events({ moves }) {
+      const seen: MoveEvent[] = [];
+      moves.onMove(instanceUid, (event) => seen.push(event));
+      return seen;
+    },
+  };
+}
+
+async function emptyVolume(disk: MachineDisk, bytes: number, owner: { uid: number; gid: number }): Promise<void> {
+  await mkdir(dirname(disk.path), { recursive: true });
+  await writeFile(disk.path, "");
+  await truncate(disk.path, bytes);
+  await chown(disk.path, owner.uid, owner.gid);
+}
+
+async function sizeOf(disk: MachineDisk | undefined): Promise<number> {
+  const { stat } = await import("node:fs/promises");
+  return disk ? (await stat(disk.path)).size : 0;
+}
+
+const copyOf = (plan: MachinePlan): Promise<{ disk: string; sizeBytes: number }[]> =>
+  Promise.all(plan.disks.map(async (disk) => ({ disk: disk.id, sizeBytes: await sizeOf(disk) })));
+
+/** Runs a command in the guest by its agent, at the node where the guest runs. */
+export async function inGuest({ machine }: Node, instanceUid: string, ...command: [string, ...string[]]): Promise<void> {
+  const [path, ...arg] = command;
+  const socket = connect(join(machine.paths.instanceVm(instanceUid), "qga"));
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error("the guest agent does not answer")), 20_000);
+      socket.on("error", reject);
+      socket.on("data", (data: Buffer) => {
+        if (!data.toString().includes('"pid"')) return;
+        clearTimeout(timer);
+        resolve();
+      });
+      socket.write(`${JSON.stringify({ execute: "guest-exec", arguments: { path, arg } })}\n`);
+    });
+  } finally {
+    socket.destroy();
+  }
+}
+
+/** Lets the guest write into `mib` MiB of its memory, at MiB/s. */
+export const dirty = (node: Node, instanceUid: string, rate: number, mib: number): Promise<void> =>
+  inGuest(node, instanceUid, "/bin/wget", "-q", "-O", "/dev/null", `http://127.0.0.1/dirty/${rate}/${mib}`);
+
+export const logOf = (plan: MachinePlan): Promise<LogReport> => checkLog(plan.disks[0]?.path ?? "");
+
+/** Asks the guest's QEMU at this node, beside the driver. */
+export async function ask({ machine }: Node, instanceUid: string, command: string, args = {}): Promise<unknown> {
+  const qmp = await QmpSession.connect(join(machine.paths.instanceVm(instanceUid), "qmp2"));
+  try {
+    return await qmp.execute(command, args);
+  } finally {
+    qmp.close();
+  }
+}
