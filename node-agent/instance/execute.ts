@@ -3,21 +3,21 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Instance } from "../../crds/instance.ts";
 import type { Clock, Logger } from "../../kube/index.ts";
+import { disksOf, ROOT_DISK } from "../../crds/disks.ts";
 import { parseBytes } from "../../crds/quantity.ts";
 import { errorText, UserError } from "../errors.ts";
-import { tapName } from "../../crds/names.ts";
 import { ImageError, type Images } from "../image/index.ts";
 import type { Nics } from "../nic/index.ts";
-import { TAP_QUEUES } from "../nic/index.ts";
 import type { HostFacts } from "../host/index.ts";
 import type { NodePaths } from "../node.ts";
 import type { Pools } from "../pool/index.ts";
 import type { GuestIdentity } from "../types.ts";
 import { chooseMachine } from "./choose.ts";
-import type { InstanceDriver, MachineDisk, MachineNic } from "./driver.ts";
+import type { InstanceDriver, MachineDisk } from "./driver.ts";
 import type { Progress } from "./guest-status.ts";
 import type { Failure, Situation, Step } from "./plan.ts";
 import { noteStart } from "./restart.ts";
+import { machineNics } from "./machine.ts";
 import { writeRestartNote } from "./restart-note.ts";
 
 export interface ExecutorParts {
@@ -53,8 +53,6 @@ const UNEXPECTED: Record<Failure["stage"], string> = {
   network: "NetworkFailed",
   start: "StartFailed",
 };
-
-const DISK = "root";
 
 /** One pass over the steps of a plan; holds what one step gives to the next. */
 export class Execution {
@@ -127,7 +125,7 @@ export class Execution {
     const pool = this.#pool();
     const place = await this.#parts.pools.place(pool);
     const uid = this.#instance.metadata.uid;
-    if (!(await isFile(join(place.volumes, uid, `${DISK}.raw`))) && url !== undefined && checksum !== undefined) {
+    if (!(await isFile(join(place.volumes, uid, `${ROOT_DISK}.raw`))) && url !== undefined && checksum !== undefined) {
       this.#progress.image ??= { ready: false, reason: "Fetching", message: "the image is being fetched" };
       this.#onProgress();
       this.#image = await this.#parts.images.ensure({ url, checksum, pool }, signal);
@@ -143,14 +141,14 @@ export class Execution {
       {
         pool,
         instanceUid: this.#instance.metadata.uid,
-        disk: DISK,
+        disk: ROOT_DISK,
         sizeBytes: parseBytes(this.#instance.spec.rootDisk.size),
         ...(image === undefined ? {} : { from: { imagePath: image.path, virtualSize: image.virtualSizeBytes } }),
         ...identity,
       },
       signal,
     );
-    this.#disks = [{ id: DISK, pool, path: volume.path }];
+    this.#disks = [{ id: ROOT_DISK, pool, path: volume.path }];
     this.#progress.disks = { ready: true };
   }
 
@@ -181,7 +179,7 @@ export class Execution {
           cpus: spec.cpu,
           memoryBytes: parseBytes(spec.memory),
           disks: this.#disks,
-          nics: this.#machineNics(),
+          nics: machineNics(this.#instance),
         },
         signal,
       );
@@ -192,18 +190,8 @@ export class Execution {
     this.changed = true;
   }
 
-  /** In the order of the spec, as the guest sees them. */
-  #machineNics(): MachineNic[] {
-    const { spec, status, metadata } = this.#instance;
-    return (spec.nics ?? []).map(({ name }) => {
-      const nic = status?.nics?.find((one) => one.name === name);
-      if (nic === undefined) throw new UserError("AddressMissing", `NIC ${name} of ${metadata.name} has no address yet`);
-      return { id: name, tap: tapName(metadata.uid, name), mac: nic.mac, mtu: nic.mtu, queues: TAP_QUEUES };
-    });
-  }
-
   #pool(): string {
-    const { pool } = this.#instance.spec.rootDisk;
+    const pool = disksOf(this.#instance).find(({ name }) => name === ROOT_DISK)?.pool;
     if (pool === undefined) throw new UserError("PoolMissing", "rootDisk.pool is required");
     return pool;
   }

@@ -16,7 +16,7 @@ import { mountAt } from "./mounts.ts";
 import { notedPools, readNote, type PoolNote } from "./notes.ts";
 import { formatSize, poolHeadroom } from "./size.ts";
 import { describeStep, runSteps, type PoolStep, type Refusal } from "./steps.ts";
-import { deleteVolumes, instancesWithVolumes, makeVolume, type Volume, type VolumeRequest } from "./volumes.ts";
+import { deleteVolume, deleteVolumes, instancesWithVolumes, makeVolume, type Volume, type VolumeRequest } from "./volumes.ts";
 
 export interface PoolsOptions {
   nodeName: string;
@@ -180,6 +180,22 @@ export class Pools {
         throw new UserError("PoolNotReady", `pool ${name} may hold disks of this instance, and cannot be looked into: ${why}`);
       }
     }
+  }
+
+  /** Removes one disk of an instance from one pool; nothing to do is no error. Throws UserError while the pool cannot be looked into. */
+  async removeVolume(volume: { pool: string; instanceUid: string; disk: string }): Promise<void> {
+    const { pool, instanceUid, disk } = volume;
+    const [known, place] = [await this.list(), this.#paths.pool(pool)];
+    if (!known.includes(pool)) return;
+    if (!(await this.#mounted(pool))) {
+      if (!(await this.#mayHoldDisks(pool))) return;
+      const why = this.#seen.get(pool)?.host.message ?? "it is not mounted";
+      throw new UserError(
+        "PoolNotReady",
+        `pool ${pool} may hold disk ${disk} of this instance, and cannot be looked into: ${why}`,
+      );
+    }
+    await this.#locks.run(`${pool}/${instanceUid}`, () => deleteVolume(join(place, "volumes"), instanceUid, disk));
   }
 
   /** The place of a pool that is mounted at this moment. Throws UserError with the pool's reason. */

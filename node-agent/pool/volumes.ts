@@ -3,7 +3,7 @@ import { constants } from "node:fs";
 import { chmod, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { errorCode, UserError } from "../errors.ts";
-import { cloneFile, syncDirectory } from "./files.ts";
+import { cloneFile, removeEmptyDirectory, syncDirectory } from "./files.ts";
 import { formatSize, wholeSectors } from "./size.ts";
 
 export interface VolumeRequest {
@@ -146,4 +146,14 @@ export async function deleteVolumes(volumes: string, instanceUid: string): Promi
   await rm(join(volumes, instanceUid), { recursive: true, force: true });
   await syncDirectory(volumes);
   return true;
+}
+
+/** Removes one disk of an instance, and its directory with the last one; one that is not there is no error. */
+export async function deleteVolume(volumes: string, instanceUid: string, disk: string): Promise<void> {
+  checkPathPart(instanceUid);
+  checkPathPart(disk);
+  const directory = join(volumes, instanceUid);
+  for (const name of [`${disk}.raw`, `${disk}.raw.new`]) await rm(join(directory, name), { force: true });
+  await removeEmptyDirectory(directory);
+  await syncDirectory(volumes);
 }
