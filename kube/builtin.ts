@@ -132,6 +132,16 @@ export interface PodDisruptionBudget extends KubeObject {
   status?: { disruptionsAllowed?: number; expectedPods?: number; currentHealthy?: number; desiredHealthy?: number };
 }
 
+export interface ResourceQuota extends KubeObject {
+  spec?: {
+    hard?: Record<string, string>;
+    scopes?: string[];
+    scopeSelector?: { matchExpressions?: { scopeName: string; operator: string; values?: string[] }[] };
+  };
+  /** What is enforced, and what is used of it. */
+  status?: { hard?: Record<string, string>; used?: Record<string, string> };
+}
+
 export interface EndpointSlice extends KubeObject {
   addressType: "IPv4" | "IPv6" | "FQDN";
   endpoints?: {

@@ -10,6 +10,7 @@ import type {
   Node,
   Pod,
   PodDisruptionBudget,
+  ResourceQuota,
   Secret,
   Service,
 } from "./builtin.ts";
@@ -34,6 +35,7 @@ export const resources = {
   leases: resource<Lease>("coordination.k8s.io", "v1", "leases", "Lease"),
   events: resource<KubeEvent>("events.k8s.io", "v1", "events", "Event"),
   podDisruptionBudgets: resource<PodDisruptionBudget>("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+  resourceQuotas: resource<ResourceQuota>("", "v1", "resourcequotas", "ResourceQuota"),
   endpointSlices: resource<EndpointSlice>("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
   certificateSigningRequests: resource<CertificateSigningRequest>(
     "certificates.k8s.io",

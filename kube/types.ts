@@ -28,6 +28,8 @@ export interface ObjectMeta {
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
   ownerReferences?: OwnerReference[];
+  /** Who wrote what; caches leave it out. */
+  managedFields?: { manager?: string; subresource?: string }[];
 }
 
 /** Any API object. Typed kinds extend it by their structure alone. */
