@@ -1,4 +1,4 @@
-/** A control plane with the chart installed. No controllers and no kubelets run: what is made stays as it was made. */
+/** A control plane with the chart installed. No kubelets run, and no controllers but those asked for: what is made stays as it was made. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -27,8 +27,8 @@ export interface Installed {
 const set = (values: string[]): string[] => values.flatMap((value) => ["--set", value]);
 
 /** Starts it, with nodes n1 and n2. When that fails nothing is left. */
-export const installChart = async (): Promise<Installed> => {
-  const plane = await startLocalControlPlane();
+export const installChart = async (components: Parameters<typeof startLocalControlPlane>[0] = {}): Promise<Installed> => {
+  const plane = await startLocalControlPlane(components);
   const home = await mkdtemp(path.join(tmpdir(), "drover-helm-"));
   const kubectl = kubectlFor(plane.kubeconfig);
   const stop = async (): Promise<void> => {
