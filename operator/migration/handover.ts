@@ -33,20 +33,17 @@ export type OperatorDecision =
 export function decideOperator(view: OperatorView): OperatorDecision {
   const { record } = view;
   if (!record) return { do: "wait" };
-  switch (record.state) {
-    case "Copying":
-      return view.giveUp || view.source === "dead" || view.target === "dead" || saidBy(view.targetSaid, record) === "GivenUp"
-        ? to(record, "Source")
-        : { do: "wait" };
-    case "Handover":
-      return inHandover(view, record);
-    case "Target":
-      return inTarget(view, record);
-    case "Done":
-      return isDone(view, record) ? { do: "settled" } : { do: "wait" };
-    case "Source":
-      return givenUp(view, record);
-  }
+  if (record.state === "Copying") return inCopying(view, record);
+  if (record.state === "Handover") return inHandover(view, record);
+  if (record.state === "Target") return inTarget(view, record);
+  if (record.state === "Source") return givenUp(view, record);
+  return view.source === "dead" || saidBy(view.sourceSaid, record) === "Released" ? { do: "settled" } : { do: "wait" };
+}
+
+/** The source runs, and nothing was promised to the target. */
+function inCopying(view: OperatorView, record: Handover): OperatorDecision {
+  const lost = view.source === "dead" || view.target === "dead" || saidBy(view.targetSaid, record) === "GivenUp";
+  return view.giveUp || lost ? to(record, "Source") : { do: "wait" };
 }
 
 /**
@@ -74,10 +71,6 @@ function inTarget(view: OperatorView, record: Handover): OperatorDecision {
   return { do: "wait" };
 }
 
-function isDone(view: OperatorView, record: Handover): boolean {
-  return view.source === "dead" || saidBy(view.sourceSaid, record) === "Released";
-}
-
 /** The next attempt begins only when nobody acts for this one any more. */
 function givenUp(view: OperatorView, record: Handover): OperatorDecision {
   const source = saidBy(view.sourceSaid, record);
@@ -85,6 +78,7 @@ function givenUp(view: OperatorView, record: Handover): OperatorDecision {
   const targetThrough = view.target === "dead" || saidBy(view.targetSaid, record) === "Released";
   if (!sourceThrough || !targetThrough) return { do: "wait" };
   if (!view.retry || view.giveUp || view.source === "dead") return { do: "settled" };
+  if (view.source === "silent") return { do: "wait" }; // nobody would send
   return { do: "write", from: record, to: { attempt: record.attempt + 1, state: "Copying" } };
 }
 
