@@ -35,6 +35,7 @@ const wanted: [name: string, brings: string][] = [
   ["openvswitch-switch", "/usr/bin/ovs-vsctl"],
   ["ovn-central", "/usr/bin/ovn-northd"],
   ["ovn-common", "/usr/bin/ovn-nbctl"],
+  ["ovn-host", "/usr/bin/ovn-controller"],
   ["procps", "/usr/bin/pgrep"],
 ];
 

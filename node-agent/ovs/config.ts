@@ -19,6 +19,8 @@ const environment = z.object({
   DROVER_OVN_NAMESPACE: text,
   DROVER_OVN_SERVICE: z.string().min(1).default("ovn-central"),
   DROVER_OVN_SB: text,
+  DROVER_CHASSIS_DIR: text,
+  DROVER_CERTIFICATES_RENEW: text,
 });
 
 export interface LauncherConfig {
@@ -35,6 +37,11 @@ export interface LauncherConfig {
   underlay: { mode: "macvlan" | "none"; parent: string | undefined; cidr: string };
   /** Where ovn-central's endpoints are; a given remote wins. */
   ovn: { namespace: string; service: string; remote: string | undefined };
+  /**
+   * Where ovn-controller expects the node's certificate, and what is another text once the authority was replaced; undefined
+   * with an OVN that has certificates of its own.
+   */
+  chassis: { directory: string; authority: string } | undefined;
 }
 
 /** Throws a sentence per variable that is wrong. */
@@ -66,5 +73,6 @@ export function readConfig(env: Record<string, string | undefined>): LauncherCon
       service: e.DROVER_OVN_SERVICE,
       remote: e.DROVER_OVN_SB || undefined,
     },
+    chassis: e.DROVER_CHASSIS_DIR ? { directory: e.DROVER_CHASSIS_DIR, authority: e.DROVER_CERTIFICATES_RENEW } : undefined,
   };
 }

@@ -17,9 +17,11 @@ import {
 } from "../../kube/index.ts";
 import { OvsdbClient } from "../../ovsdb/index.ts";
 import { errorText, UserError } from "../errors.ts";
+import { exposeCertificate } from "../identity/metrics.ts";
 import { holdNodeLock } from "../lock.ts";
 import { Links } from "../nic/links.ts";
 import { LocalSwitch } from "../nic/switch.ts";
+import { ChassisCertificate } from "./chassis.ts";
 import { readConfig } from "./config.ts";
 import { Launcher } from "./launcher.ts";
 import { crashDelayMs } from "./plan.ts";
@@ -35,17 +37,19 @@ const config = readConfig(process.env);
 const changed = new EventEmitter();
 const deaths: number[] = [];
 let trouble: string | undefined = "the switch was not looked at yet";
+let chassis: ChassisCertificate | undefined;
 
 const health = await serveHealth({
   port: config.port,
-  ready: () => trouble ?? true,
+  ready: () => trouble ?? chassis?.trouble ?? true,
   live: () => true,
   registry,
 });
 
 await holdNodeLock("ovs", () => log.info("another launcher of this node still runs; waiting for its end"), signal);
 
-const slices = new Informer(KubeClient.fromDefault({ userAgent: "drover-ovs" }), resources.endpointSlices, {
+const client = KubeClient.fromDefault({ userAgent: "drover-ovs" });
+const slices = new Informer(client, resources.endpointSlices, {
   namespace: config.ovn.namespace,
   labelSelector: `kubernetes.io/service-name=${config.ovn.service}`,
   logger: log,
@@ -53,6 +57,13 @@ const slices = new Informer(KubeClient.fromDefault({ userAgent: "drover-ovs" }),
 if (config.ovn.remote === undefined) {
   slices.onChange(() => changed.emit("change"));
   slices.start(signal);
+}
+
+let renewing: Promise<void> | undefined;
+if (config.chassis !== undefined) {
+  chassis = await ChassisCertificate.open({ ...config.chassis, client, nodeName: config.nodeName, log });
+  exposeCertificate(registry, chassis.identity);
+  renewing = chassis.identity.run(signal);
 }
 
 const database = new OvsdbClient({
@@ -88,6 +99,7 @@ while (!signal.aborted) {
   try {
     await sleep(realClock, crashDelayMs(deaths, realClock.monotonic()), signal);
     await launcher.ensure(signal);
+    await chassis?.ensureFile();
     if (trouble !== undefined) log.info("the switch is as it should be");
     trouble = undefined;
     failures = 0;
@@ -107,6 +119,7 @@ while (!signal.aborted) {
 }
 
 launcher.close();
+await renewing;
 await health.close();
 log.info("the launcher ends; the switch runs on");
 process.exit(0);

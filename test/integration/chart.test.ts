@@ -80,24 +80,24 @@ describe("OVN's keys", () => {
   };
 
   it("prove server and client to each other, per database", async () => {
-    const [nb, operator, sb, controller] = await Promise.all(
-      ["nb", "operator", "sb", "controller"].map((name) => certificates(`drover-ovn-${name}`)),
-    );
+    const [nb, operator, sb] = await Promise.all(["nb", "operator", "sb"].map((name) => certificates(`drover-ovn-${name}`)));
     const signs = (ca?: { ca: X509Certificate }, one?: { own: X509Certificate }) => ca && one && one.own.verify(ca.ca.publicKey);
-    expect([signs(nb, operator), signs(operator, nb), signs(sb, controller), signs(controller, sb)]).toEqual([
-      true,
-      true,
-      true,
-      true,
-    ]);
-    // What a node holds opens nothing of the northbound database.
-    expect(signs(nb, controller)).toBe(false);
+    expect([signs(nb, operator), signs(operator, nb), signs(sb, sb)]).toEqual([true, true, true]);
+    const agents = await certificates("drover-agent-ca");
+    // What a node holds opens nothing of the northbound database, and nobody else's certificate the southbound one.
+    expect([signs(nb, agents), signs(sb, operator), signs(agents, sb)]).toEqual([false, false, false]);
+    const trusted = ["get", "configmap", "-n", NAMESPACE, "-o", "jsonpath={.data.ca\\.crt}"];
+    const southbound = await kubectl.accepted([...trusted, "drover-ovn-southbound"]);
+    expect(new X509Certificate(southbound).fingerprint256).toBe(sb?.ca.fingerprint256);
+    expect(new X509Certificate(await kubectl.accepted([...trusted, "drover-agent-ca"])).fingerprint256).toBe(
+      agents.own.fingerprint256,
+    );
     expect(nb?.own.checkHost("ovn-central")).toBe("ovn-central");
   });
 
   it("are kept by an upgrade, and renewed together when asked", async () => {
     const serials = async () => {
-      const all = await Promise.all(["nb", "operator", "sb", "controller"].map((name) => certificates(`drover-ovn-${name}`)));
+      const all = await Promise.all(["nb", "operator", "sb"].map((name) => certificates(`drover-ovn-${name}`)));
       return all.map(({ own }) => own.serialNumber);
     };
     const before = await serials();
@@ -108,6 +108,15 @@ describe("OVN's keys", () => {
     expect(renewed.filter((serial) => before.includes(serial))).toEqual([]);
     await upgrade("ovn.tls.renew=2026");
     expect(await serials()).toEqual(renewed);
+  });
+});
+
+describe("secrets", () => {
+  it("are mounted by no pod that runs on every node: a node may read what its pods mount", async () => {
+    const path = "jsonpath={.items[*].spec.template.spec.volumes[*].secret.secretName}";
+    expect(await kubectl.accepted(["get", "daemonsets", "-n", NAMESPACE, "-o", path])).toBe("");
+    const operator = await kubectl.accepted(["get", "deployments", "-n", NAMESPACE, "-o", path]);
+    expect(operator.split(" ").toSorted()).toEqual(["drover-agent-ca", "drover-ovn-operator"]);
   });
 });
 

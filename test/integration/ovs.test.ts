@@ -57,6 +57,7 @@ describe.skipIf(unable !== undefined)(`ovs launcher ${unable ?? ""}`, () => {
       runtimeVersion: undefined,
       underlay: { mode: "macvlan", parent: undefined, cidr: "10.97.0.0/24" },
       ovn: { namespace: "drover", service: "ovn-central", remote: undefined },
+      chassis: undefined,
     };
     await installTree(config.runtimes, "v1");
     const client = new OvsdbClient({

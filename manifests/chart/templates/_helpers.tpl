@@ -63,9 +63,6 @@ imagePullSecrets:
 {{- define "drover.operatorTlsSecret" -}}
 {{ ternary "drover-ovn-operator" .Values.ovn.external.operatorSecret (empty .Values.ovn.external.northbound) }}
 {{- end }}
-{{- define "drover.controllerTlsSecret" -}}
-{{ ternary "drover-ovn-controller" .Values.ovn.external.controllerSecret (empty .Values.ovn.external.northbound) }}
-{{- end }}
 
 {{/*
 The node that holds OVN's databases: the one named; else the one it has been on, as long as that exists; else an untainted
