@@ -6,6 +6,7 @@ import {
   doc,
   type KindDefinition,
   mapList,
+  nameRules,
   nodeLabels,
   oneOf,
   requiredByRule,
@@ -299,6 +300,8 @@ export const migrationKind: KindDefinition = {
   description: "Moves an instance to another node, while it runs.",
   spec: migrationSpec,
   status: migrationStatus,
+  // The name is a label's value on the claim that it makes.
+  rules: nameRules("a migration's", 63),
   selectableFields: [".spec.instance", ".status.sourceNode", ".status.targetNode"],
   columns: [
     { name: "Instance", type: "string", jsonPath: ".spec.instance" },

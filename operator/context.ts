@@ -1,10 +1,11 @@
 /** What every reconcile of the operator works with: caches, client, clock and settings. Made once per process, in main.ts. */
 import type { Host } from "../crds/host.ts";
 import type { Instance } from "../crds/instance.ts";
-import { CLAIM_LABEL, CLAIMS_BUDGET } from "../crds/names.ts";
+import { CLAIM_LABEL, CLAIMS_BUDGET, MIGRATION_LABEL } from "../crds/names.ts";
+import type { Migration } from "../crds/migration.ts";
 import type { Network } from "../crds/network.ts";
 import type { StoragePool } from "../crds/pool.ts";
-import { hosts, instances, networks, storagePools } from "../crds/resources.ts";
+import { hosts, instances, migrations, networks, storagePools } from "../crds/resources.ts";
 import {
   Informer,
   resources,
@@ -22,6 +23,7 @@ import { Heartbeats } from "./heartbeats.ts";
 import { NamespaceCounts } from "./namespace-counts.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 import { claimIndexes, hostIndexes, instanceIndexes, type IndexesOf } from "./indexes.ts";
+import { migrationIndexes } from "./migration/indexes.ts";
 import { nodeLife } from "./nodes.ts";
 import { poolRoom, PublishedPools } from "./published-pools.ts";
 import { Recent } from "./recent.ts";
@@ -36,6 +38,7 @@ export interface Caches {
   claims: Informer<Pod>;
   /** `drover-claims` of every namespace. */
   budgets: Informer<PodDisruptionBudget>;
+  migrations: Informer<Migration>;
   /** Leases of the operator's own namespace: the agents' heartbeats. */
   leases: Informer<Lease>;
 }
@@ -53,6 +56,7 @@ export interface OperatorContext extends Caches {
   /** Our own writes, until the caches show them. */
   recentInstances: Recent<Instance>;
   recentClaims: Recent<Pod>;
+  recentMigrations: Recent<Migration>;
 }
 
 /** A copy of everything that kubectl applied, which nobody here reads. */
@@ -63,20 +67,23 @@ function slim<T extends KubeObject>(object: T): T {
   return object;
 }
 
-/** Of a claim only its place, its conditions and its owner matter. */
+/** Of a claim only its place, its conditions, its owner and the Migration that made it matter. */
 function slimPod(pod: Pod): Pod {
-  const { labels: _, annotations: __, ...metadata } = pod.metadata;
+  const { labels = {}, annotations: _, ...metadata } = pod.metadata;
+  const migration = labels[MIGRATION_LABEL];
   const { nodeName } = pod.spec;
-  return { ...pod, metadata, spec: { containers: [], nodeName } };
+  const kept = migration === undefined ? metadata : { ...metadata, labels: { [MIGRATION_LABEL]: migration } };
+  return { ...pod, metadata: kept, spec: { containers: [], nodeName } };
 }
 
-/** Of a Node only its readiness, its boot and its pools matter; its status also lists every image it holds. */
+/** Of a Node only its readiness, its boot, its cordon and its pools matter; its status also lists every image it holds. */
 function slimNode(node: Node): Node {
   const { annotations: _, ...metadata } = node.metadata;
   const conditions = node.status?.conditions?.filter(({ type }) => type === "Ready") ?? [];
   const bootID = node.status?.nodeInfo?.bootID;
   const status = { conditions, allocatable: poolRoom(node), ...(bootID === undefined ? {} : { nodeInfo: { bootID } }) };
-  return { ...node, metadata, spec: { taints: node.spec.taints ?? [] }, status };
+  const { taints = [], unschedulable } = node.spec;
+  return { ...node, metadata, spec: { taints, ...(unschedulable === true ? { unschedulable } : {}) }, status };
 }
 
 /**
@@ -110,6 +117,7 @@ export function makeCaches(
       fieldSelector: `metadata.name=${CLAIMS_BUDGET}`,
     }),
     leases: new Informer(client, resources.leases, { ...common, namespace }),
+    migrations: new Informer(client, migrations, { ...common, transform: slim, indexes: migrationIndexes }),
   };
 }
 
@@ -124,12 +132,13 @@ export function makeContext(
     publishedPools: new PublishedPools(parts.nodes),
     recentInstances: new Recent(parts.instances, parts.clock),
     recentClaims: new Recent(parts.claims, parts.clock),
+    recentMigrations: new Recent(parts.migrations, parts.clock),
   };
 }
 
 const cacheList = (caches: Caches) => {
-  const { instances: vms, networks: nets, pools, hosts: machines, nodes, claims, budgets, leases } = caches;
-  return [vms, nets, pools, machines, nodes, claims, budgets, leases];
+  const { instances: vms, networks: nets, pools, hosts: machines, nodes, claims, budgets, leases, migrations: moves } = caches;
+  return [vms, nets, pools, machines, nodes, claims, budgets, leases, moves];
 };
 
 /** Starts all caches; resolves when each has been filled once, or the signal aborted. They end with the signal. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { operatorEnv } from "./env.ts";
+import { migrationSettings } from "./migration/settings.ts";
 
 const good = { POD_NAME: "drover-operator-0", POD_NAMESPACE: "drover-system", DROVER_HOLDER_IMAGE: "drover/holder:1" };
 
@@ -15,6 +16,7 @@ describe("operatorEnv", () => {
         cpuOvercommit: 4,
         priorityClassName: "drover-claim",
       },
+      migration: migrationSettings("{}"),
       certificates: undefined,
     });
   });

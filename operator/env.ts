@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { CertificateSettings } from "./certificates/controller.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
+import { migrationSettings, type MigrationSettings } from "./migration/settings.ts";
 
 const given = (name: string) => z.string(`${name} must be set`).min(1, `${name} must not be empty`);
 
@@ -24,6 +25,7 @@ const schema = z.object({
     .enum(["Always", "IfNotPresent", "Never"], "DROVER_HOLDER_PULL_POLICY must be Always, IfNotPresent or Never")
     .default("IfNotPresent"),
   DROVER_CLAIM_PRIORITY_CLASS: given("DROVER_CLAIM_PRIORITY_CLASS").default("drover-claim"),
+  DROVER_MIGRATION: z.string().default("{}"),
   DROVER_CERTIFICATES_DIR: z.string().default(""),
   DROVER_CERTIFICATES_DAYS: z.coerce
     .number("DROVER_CERTIFICATES_DAYS must be a number of days such as 14")
@@ -38,6 +40,7 @@ export interface OperatorEnv {
   namespace: string;
   httpPort: number;
   claims: ClaimSettings;
+  migration: MigrationSettings;
   /** Undefined where there is no authority to sign with. */
   certificates: CertificateSettings | undefined;
 }
@@ -62,6 +65,7 @@ export function operatorEnv(env: Record<string, string | undefined>): OperatorEn
       cpuOvercommit: data.DROVER_CPU_OVERCOMMIT,
       priorityClassName: data.DROVER_CLAIM_PRIORITY_CLASS,
     },
+    migration: migrationSettings(data.DROVER_MIGRATION),
     certificates:
       data.DROVER_CERTIFICATES_DIR === ""
         ? undefined

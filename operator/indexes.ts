@@ -1,4 +1,5 @@
 /** By what the caches can be asked: so that an event costs as much as it concerns, not as much as there is. */
+import { disksOf } from "../crds/disks.ts";
 import type { Host } from "../crds/host.ts";
 import type { Instance } from "../crds/instance.ts";
 import type { Pod } from "../kube/index.ts";
@@ -6,7 +7,8 @@ import type { Pod } from "../kube/index.ts";
 export type IndexesOf<T> = Record<string, (object: T) => string[]>;
 
 export const instanceIndexes = {
-  pool: (instance: Instance): string[] => (instance.spec.rootDisk.pool === undefined ? [] : [instance.spec.rootDisk.pool]),
+  /** Pools that its disks lie in, or will. */
+  pool: (instance: Instance): string[] => [...new Set(disksOf(instance).map(({ pool }) => pool))],
   node: (instance: Instance): string[] => (instance.status?.nodeName === undefined ? [] : [instance.status.nodeName]),
 };
 

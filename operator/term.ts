@@ -7,6 +7,9 @@ import { orphanController } from "./instance/orphans.ts";
 import { Pace } from "./instance/pace.ts";
 import type { NetworkSide } from "./instance/scope.ts";
 import { instanceController } from "./instance/watches.ts";
+import type { MigrationSettings } from "./migration/settings.ts";
+import { settleQuotas } from "./migration/surge.ts";
+import { migrationController } from "./migration/watches.ts";
 import { poolController } from "./pool/watches.ts";
 
 /** The network's side of a term. */
@@ -26,6 +29,7 @@ export interface TermParts {
   /** Who this process is, in events. */
   identity: string;
   settings: ClaimSettings;
+  migration: MigrationSettings;
   /** Undefined: nodes get no certificates from here. */
   certificates?: CertificateSettings | undefined;
   network: (ctx: OperatorContext) => NetworkTerm;
@@ -36,7 +40,7 @@ const FLUSH_MS = 2000;
 
 /** Runs all controllers until the signal aborts; resolves when none of them works any more. The caches are the caller's, and filled. */
 export async function runTerm(
-  { client, caches, log, clock, identity, settings, certificates, network }: TermParts,
+  { client, caches, log, clock, identity, settings, migration, certificates, network }: TermParts,
   signal: AbortSignal,
 ): Promise<void> {
   const events = new EventRecorder(client, { controller: "drover.dev/operator", instance: identity, clock, logger: log });
@@ -45,11 +49,12 @@ export async function runTerm(
   const instances = instanceController({ ...operator, network: net, pace: new Pace(clock) });
   const orphans = orphanController(operator);
   const pools = poolController(operator);
+  const moves = migrationController(operator, migration);
   const signer = certificates === undefined ? [] : [certificateController({ client, clock, log, settings: certificates })];
   const unwatch = net.onInstance((key) => instances.enqueue(key));
   try {
-    const all = [instances, orphans, pools, net, ...signer];
-    await Promise.all(all.map((one) => one.start(signal)));
+    const all = [instances, orphans, pools, moves, net, ...signer];
+    await Promise.all([settleQuotas(operator), ...all.map((one) => one.start(signal))]);
   } finally {
     unwatch();
     operator.heartbeats.stop();

@@ -1,6 +1,7 @@
 /** Which claim an instance should have, and the one step that brings it closer. */
 import { claimName } from "../../crds/names.ts";
 import type { GuestStatus } from "../../crds/instance.ts";
+import { isMoving, type ActiveMove } from "../migration/active.ts";
 import { provenOver, type ClaimRecord, type ClaimSeen, type NodeSeen, type Power, type Problem } from "./facts.ts";
 
 export interface ClaimFacts {
@@ -13,6 +14,8 @@ export interface ClaimFacts {
   guest?: GuestStatus;
   /** The node of the recorded claim. */
   node: NodeSeen;
+  /** The Migration that has its turn. */
+  move?: ActiveMove | undefined;
   /** Milliseconds since the epoch. */
   now: number;
 }
@@ -36,10 +39,27 @@ export interface ClaimPlan {
 /** A claim that the kubelet refused is made again after this; room on a node rarely comes sooner. */
 const REFUSED_RETRY_MS = 10_000;
 
-/** Pods of the instance that are not the claim of `record`, and in which nothing of it runs: made by a mistake, or from outside. */
-export function strayClaims({ seen, guest }: Pick<ClaimFacts, "seen" | "guest">, record: ClaimRecord | undefined): ClaimSeen[] {
+/**
+ * Pods of the instance that are not the claim of `record`, and in which nothing of it runs: made by a mistake, or from outside, or
+ * left by a move. The two claims of a move that goes on are that move's own business.
+ */
+export function strayClaims(
+  { seen, guest, move }: Pick<ClaimFacts, "seen" | "guest" | "move">,
+  record: ClaimRecord | undefined,
+): ClaimSeen[] {
   const isCurrent = (claim: ClaimSeen) => claim.name === record?.name && (record.uid === undefined || claim.uid === record.uid);
-  return seen.filter((claim) => !claim.deleting && claim.uid !== guest?.claimUid && !isCurrent(claim));
+  const isLeft = (claim: ClaimSeen) => claim.uid === move?.sourceClaim?.uid && !move.released;
+  const isGoal = (claim: ClaimSeen) => claim.name === move?.targetClaim.name;
+  return seen.filter(
+    (claim) => !claim.deleting && claim.uid !== guest?.claimUid && !isCurrent(claim) && !isLeft(claim) && !isGoal(claim),
+  );
+}
+
+/** What status.claim says once a move is known to have arrived: the claim that the guest runs in now. Pure. */
+export function arrivedClaim(recorded: ClaimRecord | undefined, move: ActiveMove | undefined): ClaimRecord | undefined {
+  if (recorded?.uid === undefined || move?.state !== "Done" || recorded.uid !== move.sourceClaim?.uid) return recorded;
+  const { name, uid } = move.targetClaim;
+  return uid === undefined ? recorded : { name, uid, node: move.targetNode, serial: recorded.serial + 1, countsDisks: true };
 }
 
 const wait = (reason: string, message: string, retryAfterMs?: number): ClaimStep => ({
@@ -108,7 +128,11 @@ function planUsed(facts: ClaimFacts, recorded: ClaimRecord & { uid: string }): C
  * runs in it: a missing pod, a silent node or an empty cache prove nothing.
  */
 export function planClaim(facts: ClaimFacts): ClaimPlan {
-  const { recorded } = facts;
+  const { move } = facts;
+  const recorded = arrivedClaim(facts.recorded, move);
   if (recorded?.uid === undefined) return planUnused(facts, recorded?.serial ?? 1);
-  return planUsed(facts, { ...recorded, uid: recorded.uid });
+  const plan = planUsed(facts, { ...recorded, uid: recorded.uid });
+  // Which copy lives is not for this plan to say.
+  if (move === undefined || !isMoving(move) || (plan.step.do !== "create" && plan.step.do !== "delete")) return plan;
+  return { step: wait("Migrating", `waiting for the end of the Migration ${move.name}`), record: recorded };
 }

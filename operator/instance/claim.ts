@@ -1,6 +1,8 @@
 /** The claim: a tiny pod by which kube-scheduler finds an instance's node, and in whose cgroup its processes are accounted. */
-import { CLAIM_LABEL, claimName, poolResource } from "../../crds/names.ts";
+import { disksOf } from "../../crds/disks.ts";
+import { CLAIM_LABEL, claimName, MIGRATION_LABEL, poolResource } from "../../crds/names.ts";
 import type { Instance } from "../../crds/instance.ts";
+import type { MigrationDisk } from "../../crds/migration.ts";
 import { gibRoundedUp, parseBytes } from "../../crds/quantity.ts";
 import { asksForDisk } from "../../crds/disk-room.ts";
 import { overheadBytes } from "./overhead.ts";
@@ -23,6 +25,22 @@ export interface ClaimPlace {
   avoidNodes: readonly string[];
 }
 
+/** Where a second claim shall be, to which the instance moves. */
+export interface TargetPlace {
+  name: string;
+  /** The Migration's name. */
+  migration: string;
+  /** The node that it leaves. */
+  sourceNode: string;
+  /** The only node that will do. */
+  nodeName?: string | undefined;
+  /** Labels that the node must have, beside those of the instance's own placement. */
+  nodeSelector?: Record<string, string> | undefined;
+  /** Nodes that cannot take it, which kube-scheduler does not know of. */
+  unsuitable: readonly string[];
+  disks: readonly MigrationDisk[];
+}
+
 /**
  * Time that an instance has to shut down, or later to move, when its claim is deleted from outside. The holder ignores TERM and the
  * agent ends it as soon as nothing runs any more, so an ordinary deletion does not take this long.
@@ -43,37 +61,67 @@ function affinity({ nodeName, avoidNodes }: ClaimPlace) {
   return { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
 }
 
-function requests(instance: Instance, place: ClaimPlace, settings: ClaimSettings) {
-  const { cpu, memory, nics, rootDisk } = instance.spec;
-  const ramBytes = parseBytes(memory);
-  const overhead = overheadBytes({ ramBytes, cpus: cpu, disks: 1, nics: nics?.length ?? 0 });
-  const pool =
-    rootDisk.pool === undefined || !asksForDisk(place.serial)
-      ? {}
-      : { [poolResource(rootDisk.pool)]: String(gibRoundedUp(parseBytes(rootDisk.size))) };
-  return {
-    cpu: `${Math.ceil((cpu * 1000) / settings.cpuOvercommit)}m`,
-    memory: String(ramBytes + overhead),
-    ...pool,
-  };
+/** A node by its name; the API server takes one name per requirement. */
+function targetAffinity({ sourceNode, nodeName, nodeSelector, unsuitable }: TargetPlace) {
+  const matchFields =
+    nodeName === undefined
+      ? [sourceNode, ...unsuitable.filter((name) => name !== sourceNode)].map((name) => byName("NotIn", name))
+      : [byName("In", nodeName)];
+  // Not as the pod's nodeSelector: the instance's own may ask for another value of the same label, and then no node will do.
+  const matchExpressions = Object.entries(nodeSelector ?? {}).map(([key, value]) => ({ key, operator: "In", values: [value] }));
+  const term = { matchFields, ...(matchExpressions.length === 0 ? {} : { matchExpressions }) };
+  return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } } };
 }
 
-/**
- * The claim pod of an instance. Pure; the same for the same serial, but for `avoidNodes`.
- * It has no cpu limit: vCPUs share a limit with QEMU's own threads, which it would throttle.
- */
+/** The room of these disks, by the resource of their pool. */
+function poolRequests(disks: readonly { pool: string; sizeBytes: number }[]): Record<string, string> {
+  const gib = new Map<string, number>();
+  for (const { pool, sizeBytes } of disks) gib.set(pool, (gib.get(pool) ?? 0) + gibRoundedUp(sizeBytes));
+  return Object.fromEntries([...gib].map(([pool, count]) => [poolResource(pool), String(count)]));
+}
+
+function requests(instance: Instance, room: Record<string, string>, settings: ClaimSettings) {
+  const { cpu, memory, nics } = instance.spec;
+  const ramBytes = parseBytes(memory);
+  const disks = disksOf(instance).length;
+  const overhead = overheadBytes({ ramBytes, cpus: cpu, disks, nics: nics?.length ?? 0 });
+  return { cpu: `${Math.ceil((cpu * 1000) / settings.cpuOvercommit)}m`, memory: String(ramBytes + overhead), ...room };
+}
+
+/** The claim pod of an instance. Pure; the same for the same serial, but for `avoidNodes`. */
 export function claimPod(instance: Instance, place: ClaimPlace, settings: ClaimSettings) {
+  const { name, uid } = instance.metadata;
+  const room = asksForDisk(place.serial) ? poolRequests(disksOf(instance)) : {};
+  return podOf(instance, { name: claimName(name, uid, place.serial), affinity: affinity(place), room }, settings);
+}
+
+/** The claim pod that an instance moves to. Pure. It asks for the room of the disks that will be copied. */
+export function targetClaimPod(instance: Instance, place: TargetPlace, settings: ClaimSettings) {
+  const copied = place.disks.filter(({ copy }) => copy).map(({ targetPool, sizeBytes }) => ({ pool: targetPool, sizeBytes }));
+  const labels = { [MIGRATION_LABEL]: place.migration };
+  return podOf(instance, { name: place.name, affinity: targetAffinity(place), room: poolRequests(copied), labels }, settings);
+}
+
+interface Particulars {
+  name: string;
+  affinity: Record<string, unknown> | undefined;
+  room: Record<string, string>;
+  labels?: Record<string, string>;
+}
+
+/** It has no cpu limit: vCPUs share a limit with QEMU's own threads, which it would throttle. */
+function podOf(instance: Instance, particulars: Particulars, settings: ClaimSettings) {
   const { name, namespace, uid } = instance.metadata;
-  const { cpu, ...limited } = requests(instance, place, settings);
+  const { cpu, ...limited } = requests(instance, particulars.room, settings);
   const placement = instance.spec.placement;
-  const where = affinity(place);
   return {
     apiVersion: "v1" as const,
     kind: "Pod" as const,
     metadata: {
-      name: claimName(name, uid, place.serial),
+      name: particulars.name,
       namespace,
       labels: {
+        ...particulars.labels,
         [CLAIM_LABEL]: name,
         "app.kubernetes.io/managed-by": "drover",
         "sidecar.istio.io/inject": "false",
@@ -96,7 +144,7 @@ export function claimPod(instance: Instance, place: ClaimPlace, settings: ClaimS
       // The holder resolves nothing; the default would ask for a cluster DNS that need not exist.
       dnsPolicy: "Default" as const,
       nodeSelector: placement?.nodeSelector,
-      affinity: where,
+      affinity: particulars.affinity,
       // NoExecute only: without an effect it would be scheduled onto cordoned nodes.
       tolerations: [{ operator: "Exists", effect: "NoExecute" }, ...(placement?.tolerations ?? [])],
       securityContext: {

@@ -1,9 +1,10 @@
 /** The conditions of an instance, each a pure function of what is known. */
 import type { Condition } from "../../crds/schema.ts";
 import type { Problem } from "./facts.ts";
+import { migrationProblem } from "./migratable.ts";
 import { currentGuest, type PhaseSeen, type StatusFacts } from "./phase.ts";
 
-export type InstanceCondition = "Scheduled" | "ImageReady" | "DisksReady" | "NetworkReady" | "Ready";
+export type InstanceCondition = "Scheduled" | "ImageReady" | "DisksReady" | "NetworkReady" | "Migratable" | "Ready";
 export type Verdict = Pick<Condition, "status" | "reason" | "message">;
 
 const yes = (reason: string, message: string): Verdict => ({ status: "True", reason, message });
@@ -59,11 +60,20 @@ function networkReady(facts: StatusFacts, phase: PhaseSeen): Verdict {
 
 function ready({ claim }: StatusFacts, phase: PhaseSeen, network: Verdict): Verdict {
   if (phase.phase === "Unknown") return unknown(phase.reason, phase.message);
-  if (phase.phase !== "Running") return no(phase);
+  if (phase.phase !== "Running" && phase.phase !== "Migrating") return no(phase);
   // Until the holder runs, no PodDisruptionBudget protects the claim.
   if (claim?.holderRunning !== true) return no({ reason: "HolderStarting", message: `the holder of its claim does not run yet` });
   if (network.status !== "True") return no(network);
-  return yes("Running", phase.message);
+  return yes(phase.reason === "Migrating" ? phase.reason : "Running", phase.message);
+}
+
+/** Whether its guest can be moved while it runs, wherever that may be. */
+function migratable(facts: StatusFacts, phase: PhaseSeen): Verdict {
+  const guest = currentGuest(facts);
+  if (guest?.state !== "Running" || (phase.phase !== "Running" && phase.phase !== "Migrating"))
+    return unknown("NotRunning", "known when it runs");
+  const problem = migrationProblem(guest);
+  return problem === undefined ? yes("Migratable", "its guest can be moved to another node while it runs") : no(problem);
 }
 
 /** All conditions, in the order that they come true. Pure. */
@@ -74,6 +84,7 @@ export function computeConditions(facts: StatusFacts, phase: PhaseSeen): [Instan
     ["ImageReady", imageReady(facts)],
     ["DisksReady", disksReady(facts)],
     ["NetworkReady", network],
+    ["Migratable", migratable(facts, phase)],
     ["Ready", ready(facts, phase, network)],
   ];
 }

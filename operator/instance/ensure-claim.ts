@@ -1,6 +1,8 @@
 /** Carries out the plan for the claim: makes it, lets it go, and hears what the API server says to that. */
 import { OPERATOR_MANAGER, claimName } from "../../crds/names.ts";
+import { migrations } from "../../crds/resources.ts";
 import { ApiError, resources, type Pod } from "../../kube/index.ts";
+import { hasEnded } from "../migration/attempt.ts";
 import { ensureBudget } from "./budget.ts";
 import { claimPod } from "./claim.ts";
 import { strayClaims, type ClaimPlan } from "./claim-plan.ts";
@@ -78,6 +80,14 @@ export async function deleteClaim(scope: InstanceScope, claim: ClaimSeen, graceS
   ctx.recentClaims.put({ ...pod, metadata: { ...pod.metadata, deletionTimestamp } });
 }
 
+/** Whether a Migration that has not ended made this claim. Only the API server itself can say that there is none. */
+async function belongsToMove({ ctx, instance }: InstanceScope, { migration: name }: ClaimSeen): Promise<boolean> {
+  if (name === undefined) return false;
+  const key = { namespace: instance.metadata.namespace, name };
+  const migration = ctx.recentMigrations.get(key) ?? (await ctx.client.get(migrations, key));
+  return migration !== undefined && !hasEnded(migration);
+}
+
 const wasUsed = (plan: ClaimPlan, claim: ClaimSeen): boolean => plan.record?.uid === claim.uid;
 
 /** Takes the one step that the plan asks for. May be repeated: a claim's name is the same each time. */
@@ -85,8 +95,8 @@ export async function ensureClaim(scope: InstanceScope): Promise<void> {
   const plan = scope.plan;
   const { step } = plan;
   const guest = scope.guest;
-  for (const claim of strayClaims({ seen: scope.claims, guest }, plan.record)) {
-    await deleteClaim(scope, claim);
+  for (const claim of strayClaims({ seen: scope.claims, guest, move: scope.move }, plan.record)) {
+    if (!(await belongsToMove(scope, claim))) await deleteClaim(scope, claim);
   }
   switch (step.do) {
     case "create":

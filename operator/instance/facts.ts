@@ -1,5 +1,6 @@
 /** What the operator knows of one instance's surroundings, reduced to what its decisions need. */
 import type { GuestStatus, InstanceStatus } from "../../crds/instance.ts";
+import { MIGRATION_LABEL } from "../../crds/names.ts";
 import type { Pod } from "../../kube/index.ts";
 
 export type Power = "Running" | "Stopped";
@@ -17,6 +18,8 @@ export interface ClaimSeen {
   uid: string;
   /** The node it is bound to. */
   node?: string;
+  /** The Migration that made it for its target, until the guest lives in it. */
+  migration?: string;
   createdAt: number;
   deleting: boolean;
   holderRunning: boolean;
@@ -53,6 +56,7 @@ export function claimSeen(pod: Pod): ClaimSeen {
     name: pod.metadata.name,
     uid: pod.metadata.uid ?? "",
     node: pod.spec.nodeName,
+    migration: pod.metadata.labels?.[MIGRATION_LABEL],
     createdAt: Date.parse(pod.metadata.creationTimestamp ?? ""),
     deleting: pod.metadata.deletionTimestamp !== undefined,
     holderRunning: pod.status?.phase === "Running" && (pod.status.containerStatuses ?? []).every(({ ready }) => ready),

@@ -29,6 +29,8 @@ function isAwaited(have: OwnStatus, want: OwnStatus): boolean {
     have.nodeName !== want.nodeName ||
     have.claim?.uid !== want.claim?.uid ||
     have.claim?.serial !== want.claim?.serial ||
+    have.migration?.uid !== want.migration?.uid ||
+    have.lastMigration?.uid !== want.lastMigration?.uid ||
     have.observedGeneration !== want.observedGeneration ||
     readyStatus(have) !== readyStatus(want) ||
     // Not by their text: the API server gives keys back in an order of its own.

@@ -1,5 +1,6 @@
 /** Where an instance is in its life, in one word, with the reason and a sentence. */
 import type { GuestStatus, Instance, InstanceStatus, NicStatus } from "../../crds/instance.ts";
+import { isMoving, type ActiveMove, type Past } from "../migration/active.ts";
 import type { ClaimPlan } from "./claim-plan.ts";
 import { saidOver, type ClaimSeen, type NodeSeen, type Problem } from "./facts.ts";
 
@@ -26,6 +27,10 @@ export interface StatusFacts {
   node: NodeSeen;
   nics: NicStatus[];
   problems: Problems;
+  /** The Migration that has its turn. */
+  move?: ActiveMove | undefined;
+  /** Moves that have ended. */
+  past?: Past;
   now: Date;
 }
 
@@ -33,10 +38,15 @@ export interface PhaseSeen extends Problem {
   phase: Phase;
 }
 
-/** What the agent says of the guest in the present claim; old news of an earlier claim is not given. */
-export function currentGuest({ instance, plan }: Pick<StatusFacts, "instance" | "plan">): GuestStatus | undefined {
+/**
+ * What the agent says of the guest in the present claim; old news of an earlier claim is not given. A guest that has just arrived
+ * by a move runs, though the agent there has not said so yet.
+ */
+export function currentGuest({ instance, plan, move }: Pick<StatusFacts, "instance" | "plan" | "move">): GuestStatus | undefined {
   const guest = instance.status?.guest;
-  return guest !== undefined && guest.claimUid === plan.record?.uid ? guest : undefined;
+  if (guest === undefined) return undefined;
+  const justLeft = move?.state === "Done" && guest.state === "Running" && guest.claimUid === move.sourceClaim?.uid;
+  return guest.claimUid === plan.record?.uid || justLeft ? guest : undefined;
 }
 
 /** Why the node cannot be asked about what it still holds of the instance; undefined when it can, or holds nothing. */
@@ -84,6 +94,16 @@ const GUEST_WORDS: Record<GuestStatus["state"], Problem> = {
   Released: { reason: "WaitingForAgent", message: "its agent has not yet taken it up" },
 };
 
+/** Until the agent at the target speaks of it, it is not there yet. */
+const isUnderWay = ({ move, plan }: StatusFacts, guest: GuestStatus): boolean =>
+  isMoving(move) || (move?.state === "Done" && guest.claimUid !== plan.record?.uid);
+
+function migrating({ move }: StatusFacts): PhaseSeen {
+  const [from, to, name] = [move?.sourceNode ?? "", move?.targetNode ?? "", move?.name ?? ""];
+  const message = `its guest runs, and is being moved from node ${from} to node ${to} by the Migration ${name}`;
+  return { phase: "Migrating", reason: "Migrating", message };
+}
+
 function placed(facts: StatusFacts): PhaseSeen {
   const { step } = facts.plan;
   if (step.do === "wait") return { phase: "Stopping", reason: step.reason, message: step.message };
@@ -95,6 +115,7 @@ function placed(facts: StatusFacts): PhaseSeen {
     return { phase: "Starting", reason: "WaitingForAgent", message };
   }
   const words = GUEST_WORDS[guest.state];
+  if (guest.state === "Running" && isUnderWay(facts, guest)) return migrating(facts);
   return {
     phase: GUEST_PHASES[guest.state],
     reason: guest.reason ?? words.reason,

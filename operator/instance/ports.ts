@@ -1,5 +1,6 @@
 /** The instance's ports in OVN, made once its place and its addresses stand in the API. */
 import { sameStatus } from "../../kube/index.ts";
+import { chassisOf } from "../migration/active.ts";
 import type { InstanceScope } from "./scope.ts";
 
 /** OVN that comes back tells so; this is for what it does not tell. */
@@ -10,7 +11,8 @@ export async function ensurePorts(scope: InstanceScope): Promise<void> {
   const { instance, nics, ctx } = scope;
   const written = instance.status;
   if (written?.nodeName === undefined || nics.length === 0 || !sameStatus(written.nics, nics)) return;
-  const outcome = await ctx.network.ports.ensurePorts(instance, { chassis: [written.nodeName], nics });
+  const chassis = chassisOf(scope.move, written.nodeName);
+  const outcome = await ctx.network.ports.ensurePorts(instance, { chassis, nics });
   if ("ready" in outcome) return;
   scope.problems.network = outcome.problem;
   scope.retryAfter(RETRY_MS);

@@ -1,4 +1,5 @@
 /** Resolves what an instance names: its pool, its networks. What is unknown becomes a problem that heals when it appears. */
+import { disksOf } from "../../crds/disks.ts";
 import { asksForDisk } from "../../crds/disk-room.ts";
 import type { StoragePool } from "../../crds/pool.ts";
 import type { Condition } from "../../crds/schema.ts";
@@ -54,11 +55,11 @@ export function resolvePool(scope: InstanceScope): void {
   const { ctx, instance } = scope;
   const { step } = scope.plan;
   if (step.do !== "create") return;
-  const { pool } = instance.spec.rootDisk;
-  const problem = poolProblem(pool, ctx.pools);
-  if (problem !== undefined) scope.problems.pool = problem;
-  else if (pool !== undefined && asksForDisk(step.serial) && !ctx.publishedPools.has(pool))
-    scope.problems.pool = unpublished(pool, ctx.pools);
+  for (const pool of new Set(disksOf(instance).map((disk) => disk.pool))) {
+    const problem = poolProblem(pool, ctx.pools);
+    if (problem !== undefined) scope.problems.pool ??= problem;
+    else if (asksForDisk(step.serial) && !ctx.publishedPools.has(pool)) scope.problems.pool ??= unpublished(pool, ctx.pools);
+  }
 }
 
 /** Addresses and MACs, given once and kept. */

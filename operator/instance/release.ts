@@ -82,6 +82,12 @@ async function letGo(scope: InstanceScope): Promise<void> {
 export async function release(scope: InstanceScope): Promise<void> {
   const { ctx, instance } = scope;
   if (instance.metadata.finalizers?.includes(INSTANCE_FINALIZER) !== true) return;
+  const { move } = scope;
+  if (move?.state !== undefined) {
+    // It is given up, or has arrived; until then both nodes may have something of the instance.
+    scope.problems.release = { reason: "Migrating", message: `waiting for the end of the Migration ${move.name}` };
+    return writeStatus(scope);
+  }
   const nodeName = instance.status?.nodeName;
   const held = nodeRelease(nodeName, scope.guest?.state, scope.nodeOf(nodeName));
   if (held.state === "Waiting") {

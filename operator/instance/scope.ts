@@ -1,10 +1,13 @@
 /** One reconcile of one instance: what was read, and what its phases found. Lives as long as the reconcile. */
 import { claimName } from "../../crds/names.ts";
 import type { GuestStatus, Instance, NicStatus } from "../../crds/instance.ts";
+import type { Migration } from "../../crds/migration.ts";
 import { keyOf, type ObjectKey, type Pod } from "../../kube/index.ts";
 import type { OperatorContext } from "../context.ts";
 import { nodeSeen } from "../nodes.ts";
-import { planClaim, type ClaimPlan } from "./claim-plan.ts";
+import { activeMove, pastMigrations, type ActiveMove } from "../migration/active.ts";
+import { migrationsOf } from "../migration/lookup.ts";
+import { arrivedClaim, planClaim, type ClaimPlan } from "./claim-plan.ts";
 import { claimSeen, type ClaimSeen, type NodeSeen } from "./facts.ts";
 import type { Problems, StatusFacts } from "./phase.ts";
 import type { Pace } from "./pace.ts";
@@ -51,14 +54,26 @@ export class InstanceScope {
     return this.instance.status?.guest;
   }
 
+  /** The Migrations that name this instance, ended ones too. */
+  get migrations(): Migration[] {
+    return migrationsOf(this.key, this.ctx);
+  }
+
+  /** The Migration that has its turn. */
+  get move(): ActiveMove | undefined {
+    return activeMove(this.migrations, this.instance.metadata.uid);
+  }
+
   /** All claim pods of the instance: those in the cache, and one that was just made. */
   get pods(): Pod[] {
     const { uid, namespace, name } = this.instance.metadata;
     const { claims, recentClaims } = this.ctx;
     const pods = new Map(claims.byIndex("owner", uid).map((pod) => [pod.metadata.name, pod]));
     const serial = this.instance.status?.claim?.serial ?? 1;
-    for (const one of [serial, serial + 1]) {
-      const key = { namespace, name: claimName(name, uid, one) };
+    const names = [claimName(name, uid, serial), claimName(name, uid, serial + 1), this.move?.targetClaim.name];
+    for (const one of names) {
+      if (one === undefined) continue;
+      const key = { namespace, name: one };
       const written = recentClaims.written(key);
       if (written !== undefined) pods.set(key.name, written);
     }
@@ -79,13 +94,16 @@ export class InstanceScope {
   get plan(): ClaimPlan {
     const { instance, guest, claims: seen, ctx } = this;
     const recorded = instance.status?.claim;
+    const move = this.move;
+    const place = arrivedClaim(recorded, move)?.node ?? instance.status?.nodeName;
     return planClaim({
       instance: instance.metadata,
       power: instance.spec.power,
       recorded,
       seen,
       guest,
-      node: this.nodeOf(recorded?.node ?? instance.status?.nodeName),
+      node: this.nodeOf(place),
+      move,
       now: ctx.clock.now(),
     });
   }
@@ -108,7 +126,7 @@ export class InstanceScope {
     const { instance, problems, nics } = this;
     const plan = this.plan;
     const claim = this.claims.find(({ name }) => name === plan.record?.name);
-    const nodeName = instance.status?.nodeName ?? plan.record?.node;
+    const nodeName = plan.record?.node ?? instance.status?.nodeName;
     return {
       instance,
       plan,
@@ -117,6 +135,8 @@ export class InstanceScope {
       node: this.nodeOf(nodeName),
       nics,
       problems,
+      move: this.move,
+      past: pastMigrations(instance.status ?? {}, this.migrations, instance.metadata.uid),
       now: new Date(this.ctx.clock.now()),
     };
   }

@@ -17,6 +17,9 @@ const bound: ClaimRecord = { ...made, uid: "c1", node: "n1" };
 const running: GuestStatus = {
   state: "Running",
   claimUid: "c1",
+  accelerator: "TCG",
+  machineType: "pc-q35-10.0",
+  cpuModel: "qemu64-v1",
   image: { ready: true },
   disks: { ready: true },
   nics: [{ name: "eth0", tap: "d1", installed: true }],
@@ -187,6 +190,7 @@ describe("computeStatus", () => {
         condition("ImageReady", "Imported", "the image is on node n1"),
         condition("DisksReady", "Made", "its disks are on node n1"),
         condition("NetworkReady", "Installed", "OVN has installed the flows of its network cards"),
+        condition("Migratable", "Migratable", "its guest can be moved to another node while it runs"),
         condition("Ready", "Running", "its guest runs"),
       ],
       nodeName: "n1",

@@ -20,13 +20,16 @@ export function transitionEvent(before: OwnStatus, after: OwnStatus): Transition
   const where = after.nodeName === undefined ? "" : ` on node ${after.nodeName}`;
   switch (after.phase) {
     case "Running":
-      if (samePhase) return undefined;
+      // The end of a move is told by the move.
+      if (samePhase || before.phase === "Migrating") return undefined;
       return {
         type: "Normal",
         reason: "Running",
         action: "Follow",
         note: `it runs${where}${after.ip === undefined ? "" : `, as ${after.ip}`}`,
       };
+    case "Migrating":
+      return samePhase ? undefined : { type: "Normal", reason: "Migrating", action: "Move", note: message(after) };
     case "Stopped":
       if (samePhase || before.phase === undefined) return undefined;
       return { type: "Normal", reason: "Stopped", action: "Follow", note: message(after) };

@@ -10,6 +10,7 @@ import {
   type ObjectKey,
   type PodDisruptionBudget,
 } from "../../kube/index.ts";
+import { movedInstances } from "../migration/watches.ts";
 import { answersDifferently } from "../nodes.ts";
 import { reconcileInstance } from "./reconcile.ts";
 import { poolReady } from "./references.ts";
@@ -51,6 +52,7 @@ export function instanceController(ctx: InstanceContext): Controller {
     })
     .watch(ctx.nodes, (change: Change<Node>) => (answersDifferently(change) ? onNode(change.key.name) : []))
     .watch(ctx.budgets, budgetGone)
+    .watch(ctx.migrations, movedInstances)
     // Not mapped: what they hold is asked for when a claim is made, so they must be there before the first is.
     .watch(ctx.hosts, () => [])
     .watch(ctx.leases, () => []);

@@ -6,6 +6,7 @@ import type { Network, NetworkSpec } from "../../crds/network.ts";
 import { instances as instanceType, networks as networkType } from "../../crds/resources.ts";
 import { findCondition, Informer, isTrue, type ObjectKey, realClock, resources, silentLogger } from "../../kube/index.ts";
 import { makeCaches, startCaches } from "../../operator/context.ts";
+import { migrationSettings } from "../../operator/migration/settings.ts";
 import { instanceRows } from "../../operator/network/desired-instance.ts";
 import { networkRows } from "../../operator/network/desired-network.ts";
 import { networkFacts } from "../../operator/network/network-facts.ts";
@@ -50,6 +51,7 @@ const startOperator = async (): Promise<{ stop: () => Promise<void> }> => {
       clock: realClock,
       identity: "test",
       settings,
+      migration: migrationSettings("{}"),
       network: (ctx) => setupNetworks(ctx, networkSettings(environment)),
     },
     stop.signal,

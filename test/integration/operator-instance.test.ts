@@ -93,6 +93,7 @@ describe("an instance", () => {
       "ImageReady=True",
       "DisksReady=True",
       "NetworkReady=True",
+      "Migratable=True",
       "Ready=True",
     ]);
     expect(network.ports.get(metadata.uid)).toBe("n1");

@@ -26,6 +26,7 @@ import {
   type Pod,
 } from "../../kube/index.ts";
 import { makeCaches, startCaches, type OperatorContext } from "../../operator/context.ts";
+import { migrationSettings, type MigrationSettings } from "../../operator/migration/settings.ts";
 import { runTerm, type NetworkTerm } from "../../operator/term.ts";
 
 export const NAMESPACE = "team-a";
@@ -104,7 +105,7 @@ async function applyCrds(client: KubeClient): Promise<void> {
   const crds = new Informer(client, resources.customResourceDefinitions);
   const ended = new AbortController();
   crds.start(ended.signal);
-  for (const plural of ["instances", "networks", "storagepools", "hosts"]) {
+  for (const plural of ["instances", "networks", "storagepools", "hosts", "migrations"]) {
     const file = fileURLToPath(new URL(`../../crds/generated/${plural}.yaml`, import.meta.url));
     const crd = parse(await readFile(file, "utf8")) as CustomResourceDefinition;
     await client.create(resources.customResourceDefinitions, crd);
@@ -243,6 +244,8 @@ export class NodeStandIn {
   readonly silent = new Set<string>();
   /** Set to have guests fail, or anything else than run. */
   guestFor: (instance: Instance) => Partial<GuestStatus> = () => ({});
+  /** Instances that a move's agents hold: nothing is started, stopped or said of them. */
+  isHeld: (instance: Instance) => boolean = () => false;
   failures: unknown[] = [];
 
   constructor(cluster: Cluster) {
@@ -284,7 +287,7 @@ export class NodeStandIn {
   async #agent(key: ObjectKey): Promise<void> {
     const instance = this.#cluster.seenInstances.get(key);
     const node = instance?.status?.nodeName;
-    if (instance === undefined || node === undefined || this.silent.has(node)) return;
+    if (instance === undefined || node === undefined || this.silent.has(node) || this.isHeld(instance)) return;
     const { claim, guest, nics = [] } = instance.status ?? {};
     if (instance.metadata.deletionTimestamp !== undefined) {
       if (guest?.state !== "Released") await this.#say(instance, { state: "Released", claimUid: guest?.claimUid });
@@ -296,7 +299,8 @@ export class NodeStandIn {
     const want = instance.spec.power === "Stopped" ? "Stopped" : here ? "Running" : "Failed";
     if (guest?.claimUid === claim.uid && guest.state === want) return;
     if (guest?.claimUid === claim.uid && guest.state === "Stopped" && want === "Failed") return;
-    const made = { image: { ready: true }, disks: { ready: true } };
+    const machine = { accelerator: "TCG" as const, machineType: "pc-q35-10.0", cpuModel: "qemu64-v1", qemuVersion: "10.0.2" };
+    const made = { image: { ready: true }, disks: { ready: true }, ...machine };
     const taps = nics.map(({ name }) => ({ name, tap: "d0", installed: want === "Running" }));
     await this.#say(instance, { state: want, claimUid: claim.uid, ...made, nics: taps, ...this.guestFor(instance) });
   }
@@ -386,7 +390,7 @@ export interface RunningOperator {
 export async function startOperator(
   cluster: Cluster,
   network: NetworkStandIn,
-  options: { killBeforeWrite?: number } = {},
+  options: { killBeforeWrite?: number; migration?: MigrationSettings } = {},
 ): Promise<RunningOperator> {
   const ended = new AbortController();
   let writes = 0;
@@ -415,8 +419,9 @@ export async function startOperator(
     cpuOvercommit: 4,
     priorityClassName: "drover-claim",
   };
+  const migration = options.migration ?? migrationSettings("{}");
   const term = runTerm(
-    { client, caches, log: silentLogger, clock: realClock, identity: "test", settings, network: network.term },
+    { client, caches, log: silentLogger, clock: realClock, identity: "test", settings, migration, network: network.term },
     ended.signal,
   );
   const stop = async () => {

@@ -1,0 +1,29 @@
+/** Which Migrations that have ended are kept. Pure. */
+import type { Migration } from "../../crds/migration.ts";
+import { hasEnded } from "./attempt.ts";
+import type { MigrationSettings } from "./settings.ts";
+
+const endedAt = ({ status, metadata }: Migration): number => Date.parse(status?.endedAt ?? metadata.creationTimestamp);
+
+/** A timer counts no further. */
+const LONGEST_MS = 24 * 3_600_000;
+
+/**
+ * Whether this Migration, which has ended, is to be deleted; else when to look again, in ms.
+ * @param others all Migrations of its instance
+ */
+export function pruning(
+  migration: Migration,
+  others: readonly Migration[],
+  { count, ageMs }: MigrationSettings["history"],
+  now: number,
+): "delete" | { afterMs: number } {
+  const left = endedAt(migration) + ageMs - now;
+  const newer = others.filter(
+    (one) =>
+      hasEnded(one) &&
+      one.metadata.uid !== migration.metadata.uid &&
+      (endedAt(one) > endedAt(migration) || (endedAt(one) === endedAt(migration) && one.metadata.uid > migration.metadata.uid)),
+  );
+  return left <= 0 || newer.length >= count ? "delete" : { afterMs: Math.min(left, LONGEST_MS) };
+}

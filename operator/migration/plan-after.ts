@@ -1,0 +1,107 @@
+/** A move that is decided: the guest has arrived, or the attempt was given up; what is left is cleared away. */
+import type { Handover, MigrationSource, MigrationTarget } from "../../crds/migration.ts";
+import type { Problem } from "../instance/facts.ts";
+import { isUnwanted, sourceOf, targetOf } from "./attempt.ts";
+import { decideOperator, type OperatorDecision } from "./handover.ts";
+import type { Cause, MoveFacts, MovePlan } from "./plan.ts";
+import { afterFailure, finish, lifeOf, notedCause, waitFor } from "./plan-steps.ts";
+import { PASSING } from "./plan-under-way.ts";
+
+/** What a silent target holds cannot run any more, and is cleared away when it comes back. */
+const SILENT_TARGET_MS = 2 * 60_000;
+
+const decide = ({ migration, source, target }: MoveFacts, record: Handover): OperatorDecision =>
+  decideOperator({
+    record,
+    giveUp: false,
+    retry: false,
+    source: lifeOf(source),
+    target: lifeOf(target),
+    sourceSaid: migration.status?.source,
+    targetSaid: migration.status?.target,
+    keep: undefined,
+  });
+
+/** What the user is told of a move that came to a good end. */
+function arrived({ migration }: MoveFacts): Problem {
+  const { sourceNode = "", targetNode = "" } = migration.status ?? {};
+  const pauseMs = sourceOf(migration)?.pauseMs;
+  const pause = pauseMs === undefined ? "" : `, guest paused ${Math.round(pauseMs)} ms`;
+  const message = `moved from ${sourceNode} to ${targetNode}${pause}`;
+  return isUnwanted(migration)
+    ? { reason: "TooLate", message: `${message}; it was cancelled too late` }
+    : { reason: "Moved", message };
+}
+
+/** The guest runs at the target. */
+export function planDone(facts: MoveFacts, record: Handover): MovePlan {
+  const { migration, instance, claim, target, source } = facts;
+  const { sourceNode = "", targetNode = "", targetClaim, instanceUid } = migration.status ?? {};
+  const words = (message: string, reason = "Releasing") => ({
+    reason,
+    message: `the guest runs on node ${targetNode}; ${message}`,
+  });
+  const lives = instance !== undefined && instance.metadata.uid === instanceUid;
+  if (lives && instance.status?.claim?.uid !== targetClaim?.uid && instance.status?.nodeName !== targetNode)
+    return waitFor(facts, words("the instance is told", "Arriving"));
+  if (claim?.labelled === true && !claim.deleting)
+    return { step: { do: "take-label-off", claim }, ...words("the instance is told", "Arriving") };
+  if (decide(facts, record).do !== "settled") {
+    const silent = source.state === "Silent" ? ` (${source.message})` : "";
+    return waitFor(facts, words(`node ${sourceNode} clears away what it has left there${silent}`));
+  }
+  const told = instance?.status?.guest;
+  const ofSource = told?.claimUid === undefined || told.claimUid === migration.status?.sourceClaim?.uid;
+  const isOldNews = ofSource && told?.state !== "Released";
+  if (lives && isOldNews && lifeOf(target) !== "dead") {
+    const silent = target.state === "Silent" ? ` (${target.message})` : "";
+    return waitFor(facts, words(`its agent there takes it up${silent}`, "Arriving"));
+  }
+  return finish(facts, "Succeeded", arrived(facts));
+}
+
+/** Which of the two ends says why: the one that gave up of itself, for the other only follows. */
+function saidCause(...said: (MigrationSource | MigrationTarget | undefined)[]): Cause | undefined {
+  const told = said.filter((one) => one?.reason !== undefined && (one.state === "GivenUp" || one.state === "Released"));
+  const first = told.find((one) => one?.retryable === false) ?? told[0];
+  if (first?.reason === undefined) return undefined;
+  return { reason: first.reason, message: first.message ?? "the agents say no more", retryable: first.retryable === true };
+}
+
+/** The cause that was noted with the decision, or what the agents say. */
+function causeOf(facts: MoveFacts): Cause | undefined {
+  const { migration } = facts;
+  const [source, target] = [sourceOf(migration), targetOf(migration)];
+  const said = saidCause(target, source);
+  const noted = notedCause(facts);
+  if (noted === undefined) return said;
+  const retryable = said?.reason === noted.reason ? said.retryable : PASSING.has(noted.reason);
+  return { ...noted, retryable };
+}
+
+/** The attempt is over, and the guest runs on at the source. */
+export function planGivenUp(facts: MoveFacts, record: Handover): MovePlan {
+  const { migration, source, target } = facts;
+  const cause = causeOf(facts);
+  const why = cause ?? { reason: "GivenUp", message: "the agents gave it up", retryable: false };
+  // Noted while it is fresh: what the agents say next speaks of something else.
+  const noted =
+    cause === undefined || notedCause(facts) !== undefined
+      ? {}
+      : { progressing: { status: "False" as const, reason: cause.reason, message: cause.message } };
+  if (decide(facts, record).do === "settled") return afterFailure(facts, why);
+
+  const { sourceNode = "", targetNode = "" } = migration.status ?? {};
+  const said = sourceOf(migration)?.state;
+  const sourceThrough = lifeOf(source) === "dead" || said === "GivenUp" || said === "Released";
+  if (sourceThrough && target.state === "Silent" && facts.lasted("target-silent", "target-silent") >= SILENT_TARGET_MS) {
+    const message = `${why.message}; node ${targetNode} does not answer, and clears away what it still has of the move when it does`;
+    return afterFailure(facts, { ...why, message, retryable: false });
+  }
+  if (!(sourceThrough && target.state === "Silent")) facts.lasted("target-silent", undefined);
+  const waitsFor = sourceThrough ? { node: targetNode, seen: target } : { node: sourceNode, seen: source };
+  const silent = waitsFor.seen.state === "Silent" ? ` (${waitsFor.seen.message})` : "";
+  const message = `it is given up: ${why.message}; waits until node ${waitsFor.node} has cleared it away${silent}`;
+  const afterMs = sourceThrough && target.state === "Silent" ? SILENT_TARGET_MS : undefined;
+  return { step: { do: "wait", afterMs }, reason: "GivingUp", message, ...noted };
+}

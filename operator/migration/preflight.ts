@@ -1,0 +1,161 @@
+/** What must hold before a guest is moved. What can pass is waited for, what cannot ends the move at once; either says what to change. */
+import type { Host } from "../../crds/host.ts";
+import { disksOf } from "../../crds/disks.ts";
+import type { GuestStatus, Instance } from "../../crds/instance.ts";
+import type { Migration, MigrationDisk } from "../../crds/migration.ts";
+import { ROOT_DISK } from "../../crds/disks.ts";
+import { findCondition, type Node } from "../../kube/index.ts";
+import type { NodeSeen, Problem } from "../instance/facts.ts";
+import { migrationProblem } from "../instance/migratable.ts";
+import { machineProblem } from "./machine.ts";
+
+/** `forMs`: a wait that has lasted longer ends the move; without it it may last. */
+export type Check = { state: "ok" } | ({ state: "wait"; forMs?: number } & Problem) | ({ state: "fail" } & Problem);
+
+const OK: Check = { state: "ok" };
+const MINUTE = 60_000;
+/** A Migration and its Instance may stand in one file. */
+const FIND_INSTANCE_MS = MINUTE;
+/** A node that comes back, a pool that is made, a guest that boots: longer than any of these takes when all is well. */
+const RECOVER_MS = 10 * MINUTE;
+
+const fail = (reason: string, message: string): Check => ({ state: "fail", reason, message });
+const wait = (reason: string, message: string, forMs?: number): Check => ({
+  state: "wait",
+  reason,
+  message,
+  ...(forMs === undefined ? {} : { forMs }),
+});
+
+/** A node, as far as it matters to whether a guest can go there. */
+export interface NodeFacts {
+  name: string;
+  node: Node | undefined;
+  seen: NodeSeen;
+  host: Host | undefined;
+}
+
+/** The instance's guest, as long as it runs in its present claim. */
+export function runningGuest({ status }: Instance): GuestStatus | undefined {
+  const guest = status?.guest;
+  return guest?.state === "Running" && guest.claimUid !== undefined && guest.claimUid === status?.claim?.uid ? guest : undefined;
+}
+
+/** The disks of the instance and where each would go. Pure. */
+export function diskPlan(migration: Pick<Migration, "spec">, instance: Instance): MigrationDisk[] {
+  const other = migration.spec.target?.pool;
+  return disksOf(instance).map(({ name, pool, sizeBytes }) => ({
+    name,
+    sourcePool: pool,
+    targetPool: name === ROOT_DISK ? (other ?? pool) : pool,
+    sizeBytes,
+    copy: true,
+  }));
+}
+
+export interface InstanceFacts {
+  migration: Migration;
+  instance: Instance | undefined;
+  /** The node that it is on. */
+  source: NodeSeen;
+  /** Whether a StoragePool of this name exists. */
+  hasPool: (name: string) => boolean;
+}
+
+/** Whether the instance can be moved now, wherever it goes. Pure. */
+export function checkInstance({ migration, instance, source, hasPool }: InstanceFacts): Check {
+  const { instance: name, mode, target } = migration.spec;
+  if (instance === undefined)
+    return wait(
+      "InstanceNotFound",
+      `there is no Instance ${name} in namespace ${migration.metadata.namespace ?? ""}`,
+      FIND_INSTANCE_MS,
+    );
+  if (instance.metadata.deletionTimestamp !== undefined) return fail("InstanceDeleted", `instance ${name} is being deleted`);
+  if (mode === "Cold") return fail("ColdUnsupported", "mode Cold is not possible yet; start the instance and use mode: Live");
+  if (instance.spec.power === "Stopped")
+    return fail("InstanceStopped", `instance ${name} is stopped; start it (spec.power: Running) and make the Migration again`);
+  const missing = diskPlan(migration, instance).find(({ targetPool }) => !hasPool(targetPool));
+  if (missing !== undefined && target?.pool === missing.targetPool)
+    return fail("PoolNotFound", `target.pool: there is no StoragePool ${missing.targetPool}; make it, or name another one`);
+  const guest = runningGuest(instance);
+  if (guest === undefined) return notRunning(instance);
+  if (source.state === "Gone")
+    return fail("NodeGone", `node ${instance.status?.nodeName ?? ""} is no longer in the cluster, and the guest with it`);
+  if (source.state !== "Answering") return wait(source.reason, `the guest cannot be moved now: ${source.message}`, RECOVER_MS);
+  const problem = migrationProblem(guest);
+  return problem === undefined ? OK : fail(problem.reason, `instance ${name} cannot be moved: ${problem.message}`);
+}
+
+function notRunning({ metadata, status }: Instance): Check {
+  const ready = findCondition(status?.conditions, "Ready");
+  const why = ready?.message === undefined || ready.message === "" ? "" : `: ${ready.message}`;
+  const phase = status?.phase ?? "Pending";
+  return wait("InstanceNotRunning", `waits until instance ${metadata.name} runs; it is ${phase}${why}`, RECOVER_MS);
+}
+
+/** Whether this node can take the instance. Pure. */
+export function checkTarget(migration: Migration, instance: Instance, { name, node, seen, host }: NodeFacts): Check {
+  if (instance.status?.nodeName === name)
+    return fail(
+      "TargetIsPresentNode",
+      `instance ${instance.metadata.name} runs on node ${name} already; name another node, or none`,
+    );
+  if (node === undefined) return fail("NodeNotFound", `target.node: there is no Node ${name}; see kubectl get nodes`);
+  if (seen.state !== "Answering")
+    return wait("TargetNotReady", seen.state === "Gone" ? `node ${name} is gone` : seen.message, RECOVER_MS);
+  if (node.spec.unschedulable === true)
+    return wait("TargetCordoned", `node ${name} is cordoned; kubectl uncordon ${name}, or name another node`, RECOVER_MS);
+  if (host?.status === undefined)
+    return wait(
+      "TargetNotReady",
+      `node ${name} has no Host object: Drover's agent has not run there yet; look at its pod`,
+      RECOVER_MS,
+    );
+  const ready = findCondition(host.status.conditions, "Ready");
+  if (ready?.status !== "True")
+    return wait(
+      "TargetNotReady",
+      `node ${name} cannot take instances: ${ready?.message ?? "its agent has not said that it is ready"}`,
+      RECOVER_MS,
+    );
+  return checkPools(migration, instance, name, host) ?? checkMachine(instance, name, host);
+}
+
+function checkPools(migration: Migration, instance: Instance, node: string, host: Host): Check | undefined {
+  for (const { targetPool } of diskPlan(migration, instance)) {
+    const pool = host.status?.pools?.find(({ name }) => name === targetPool);
+    if (pool === undefined)
+      return fail("PoolNotOnTarget", `node ${node} has no pool ${targetPool}; name another node, or another pool by target.pool`);
+    if (!pool.ready)
+      return wait(
+        "PoolNotReady",
+        `pool ${targetPool} of node ${node} is not ready: ${pool.message ?? "its agent says no more"}`,
+        RECOVER_MS,
+      );
+  }
+  return undefined;
+}
+
+function checkMachine(instance: Instance, node: string, { status }: Host): Check {
+  const guest = instance.status?.guest;
+  const problem = guest === undefined || status === undefined ? undefined : machineProblem(guest, node, status);
+  return problem === undefined ? OK : fail(problem.reason, problem.message);
+}
+
+/** Nodes named in a claim at most. */
+const AVOIDED_MAX = 64;
+
+/** Nodes that cannot take this instance, for kube-scheduler: it knows nothing of CPUs and machine types. Pure. */
+export function unsuitableNodes(instance: Instance, hosts: readonly Host[]): string[] {
+  const guest = instance.status?.guest;
+  if (guest === undefined) return [];
+  return hosts
+    .filter(({ metadata, status }) => {
+      const ready = findCondition(status?.conditions, "Ready")?.status;
+      return ready === "False" || (status !== undefined && machineProblem(guest, metadata.name, status) !== undefined);
+    })
+    .map(({ metadata }) => metadata.name)
+    .sort()
+    .slice(0, AVOIDED_MAX);
+}
