@@ -90,5 +90,6 @@ export async function reconcilePool(key: ObjectKey, ctx: PoolContext): Promise<R
     await removeFinalizer(ctx.client, storagePools, pool, POOL_FINALIZER);
     return undefined;
   }
-  return writeStatus(pool, computePoolStatus({ pool, nodes, users, now: new Date(ctx.clock.now()) }), ctx);
+  const hasAgents = nodes.length > 0 || ctx.hosts.list().length > 0;
+  return writeStatus(pool, computePoolStatus({ pool, nodes, hasAgents, users, now: new Date(ctx.clock.now()) }), ctx);
 }

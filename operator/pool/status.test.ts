@@ -24,7 +24,7 @@ const gone = { deletionTimestamp: "2026-01-01T00:00:30Z" };
 
 describe("computePoolStatus", () => {
   it.each<[string, StoragePool, NodePool[], string[], string]>([
-    ["no agent anywhere", poolFixture(), [], [], "0 0 0/0 False NoNodes: no node has it: no node runs Drover's agent yet"],
+    ["just made", poolFixture(), [], [], "0 0 0/0 False NoNodes: no node has it yet: the nodes' agents are about to make it"],
     [
       "selects no node",
       poolFixture({}, { disk: "nvme" }),
@@ -105,16 +105,27 @@ describe("computePoolStatus", () => {
       "8Gi 1Gi 0/1 False Deleting: waiting for n1 to take it down (node n1: /var/lib has 1Gi left, the pool needs 8Gi)",
     ],
   ])("%s", (_, pool, nodes, users, expected) => {
-    const { size, used, nodes: count, conditions } = computePoolStatus({ pool, nodes, users, now: NOW });
+    const { size, used, nodes: count, conditions } = computePoolStatus({ pool, nodes, hasAgents: true, users, now: NOW });
     const ready = conditions?.[0];
     expect(`${size} ${used} ${count} ${ready?.status} ${ready?.reason}: ${ready?.message}`).toBe(expected);
     expect(ready?.observedGeneration).toBe(3);
   });
 
+  it("says that no agent runs anywhere", () => {
+    const { conditions } = computePoolStatus({ pool: poolFixture(), nodes: [], hasAgents: false, users: [], now: NOW });
+    expect(conditions?.[0]?.message).toBe("no node has it: no node runs Drover's agent yet");
+  });
+
   it("is the same for nodes in another order, and keeps the time of what did not change", () => {
     const pool = poolFixture();
-    const first = computePoolStatus({ pool, nodes: [on("n1"), on("n2", full)], users: [], now: NOW });
-    const later = { pool: { ...pool, status: first }, nodes: [on("n2", full), on("n1")], users: [], now: new Date("2027-01-01") };
+    const first = computePoolStatus({ pool, nodes: [on("n1"), on("n2", full)], hasAgents: true, users: [], now: NOW });
+    const later = {
+      pool: { ...pool, status: first },
+      nodes: [on("n2", full), on("n1")],
+      hasAgents: true,
+      users: [],
+      now: new Date("2027-01-01"),
+    };
     expect(computePoolStatus(later)).toEqual(first);
   });
 });

@@ -14,6 +14,8 @@ export interface NodePool {
 export interface PoolFacts {
   pool: StoragePool;
   nodes: readonly NodePool[];
+  /** Whether any node runs Drover's agent. */
+  hasAgents: boolean;
   /** `namespace/name` of the instances with a disk in it. */
   users: readonly string[];
   now: Date;
@@ -58,16 +60,16 @@ function deleting({ users, nodes }: PoolFacts): Verdict {
   return { status: "False", reason: "Deleting", message };
 }
 
+const noNodes = (message: string): Verdict => ({ status: "False", reason: "NoNodes", message });
+
 function verdict(facts: PoolFacts): Verdict {
   const { pool, nodes } = facts;
   if (pool.metadata.deletionTimestamp !== undefined) return deleting(facts);
   if (nodes.length === 0) {
     const selected = pool.spec.nodeSelector?.matchLabels;
-    const why =
-      selected === undefined
-        ? "no node runs Drover's agent yet"
-        : "no node with Drover's agent has the labels of spec.nodeSelector";
-    return { status: "False", reason: "NoNodes", message: `no node has it: ${why}` };
+    if (!facts.hasAgents) return noNodes("no node has it: no node runs Drover's agent yet");
+    if (selected === undefined) return noNodes("no node has it yet: the nodes' agents are about to make it");
+    return noNodes("no node has it: no node with Drover's agent has the labels of spec.nodeSelector");
   }
   const failures = nodes.map(failing).filter((one) => one !== undefined);
   const [first, ...others] = failures;

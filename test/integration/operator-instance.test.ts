@@ -186,6 +186,7 @@ describe("an instance", () => {
   });
 
   it("makes no claim before a Node offers the pool, says why, and warns of nothing", async () => {
+    await hostSays(cluster.client, "n1", []);
     await makePool(cluster.client, "new", { disk: "nvme" });
     await apply("early-bird", { rootDisk: { pool: "new", size: "1Gi" } });
     const says = (text: string) =>
