@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(() => plane?.stop());
 
-const kinds = ["instances", "networks", "storagepools"];
+const kinds = ["instances", "networks", "storagepools", "migrations"];
 const files = await Promise.all(kinds.map((kind) => load<Cases>(kind)));
 const pending = await load<Pending[]>("pending");
 
@@ -92,11 +92,47 @@ describe("instances, beyond one object", () => {
   });
 });
 
+describe("migrations, beyond one object", () => {
+  const set = (value: Json) => kubectl.accepted(["patch", "dmig", "shop-1", "--type=merge", "-p", JSON.stringify(value)]);
+  const refused = (value: Json) => kubectl.refusal(["patch", "dmig", "shop-1", "--type=merge", "-p", JSON.stringify(value)]);
+
+  it("are found by their instance, and by either node", async () => {
+    const status = JSON.stringify({ status: { sourceNode: "n1", targetNode: "n2" } });
+    await kubectl.accepted(["patch", "dmig", "shop-1", "--subresource=status", "--type=merge", "-p", status]);
+    const by = (selector: string) => kubectl.accepted(["get", "dmig", "--field-selector", selector, "-o", "name"]);
+    const found = await Promise.all(["spec.instance=shop", "status.sourceNode=n1", "status.targetNode=n2"].map(by));
+    expect(found).toEqual(Array.from({ length: 3 }, () => "migration.drover.dev/shop-1"));
+    expect(await by("status.targetNode=n1")).toBe("");
+  });
+
+  it("once cancelled stay so, and a decision is not taken back", async () => {
+    await set({ spec: { cancel: true, keep: "Source" } });
+    for (const cancel of [false, null])
+      expect(await refused({ spec: { cancel } })).toContain("a cancelled migration cannot be taken up again; make a new one");
+    for (const keep of ["Target", null])
+      expect(await refused({ spec: { keep } })).toContain("the decision which copy lives cannot be changed");
+  });
+
+  it("have a record of who owns the guest that only whoever knows it can change", async () => {
+    const patch = (from: string, to: string) => [
+      { op: "test", path: "/status/handover", value: { attempt: 1, state: from } },
+      { op: "replace", path: "/status/handover", value: { attempt: 1, state: to } },
+    ];
+    const record = ["patch", "dmig", "shop-1", "--subresource=status", "--type=json", "-p"];
+    const first = [{ op: "add", path: "/status/handover", value: { attempt: 1, state: "Copying" } }];
+    await kubectl.accepted([...record, JSON.stringify(first)]);
+    await kubectl.accepted([...record, JSON.stringify(patch("Copying", "Source"))]);
+    expect(await kubectl.refusal([...record, JSON.stringify(patch("Copying", "Handover"))])).toContain("is invalid");
+    expect(await kubectl.accepted(["get", "dmig", "shop-1", "-o", "jsonpath={.status.handover.state}"])).toBe("Source");
+  });
+});
+
 describe("columns", () => {
   it.each([
     ["inst", ["TYPE", "PHASE", "NODE", "IP", "AGE"], ["CPU", "MEMORY", "POOL", "IMAGE", "QEMU", "REASON"]],
     ["dnet", ["IPV4", "IPV6", "INSTANCES", "READY", "AGE"], ["DOMAIN", "MTU"]],
     ["dpool", ["DRIVER", "SIZE", "USED", "NODES", "READY", "AGE"], []],
+    ["dmig", ["INSTANCE", "FROM", "TO", "PHASE", "PROGRESS", "PAUSE", "AGE"], ["MEMORY", "DISK", "RATE", "REASON"]],
     ["dhost", ["ACCELERATOR", "QEMU", "POOLS", "INSTANCES", "READY", "AGE"], []],
   ])("%s", async (short, columns, wide) => {
     const host = { apiVersion: "drover.dev/v1alpha1", kind: "Host", metadata: { name: "n1" } };
