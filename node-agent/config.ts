@@ -16,10 +16,18 @@ const environment = z.object({
   DROVER_HTTP_PORT: z.coerce.number().int().min(0).max(65_535).default(9411),
   DROVER_ACCELERATOR: z.enum(["auto", "kvm", "tcg"]).default("auto"),
   DROVER_RUNTIME_VERSION: text,
+  DROVER_CERTIFICATES_RENEW: text,
   DROVER_IMAGES_DENIED_CIDRS: list,
   DROVER_IMAGES_ALLOWED_CIDRS: list,
   DROVER_OVS_RUNDIR: z.string().startsWith("/").default("/run/openvswitch"),
   DROVER_RUNDIR: z.string().startsWith("/").default("/run/drover"),
+  NODE_IP: z.union([z.ipv4(), z.ipv6()]),
+  DROVER_MIGRATION_PORT: z.coerce.number().int().min(0).max(65_535).default(9413),
+  DROVER_MIGRATION_DATA_PORTS: z
+    .string()
+    .regex(/^\d{1,5}-\d{1,5}$/, "must be a range such as 49152-49407")
+    .default("49152-49407"),
+  DROVER_CHECKPOINTS: text,
 });
 
 export interface AgentConfig {
@@ -29,10 +37,20 @@ export interface AgentConfig {
   port: number;
   accelerator: "auto" | "kvm" | "tcg";
   runtimeVersion: string | undefined;
+  /** What the chart calls the authority of the nodes' certificates. */
+  authority: string;
   images: { denied: string[]; allowed: string[] };
   ovsRunDir: string;
   /** Gone with the next boot. */
   runDir: string;
+  migration: {
+    /** This node's address, where other nodes reach its agent and its QEMUs. */
+    address: string;
+    port: number;
+    dataPorts: readonly [number, number];
+    /** Directory by which a test holds moves at their steps. */
+    checkpoints: string | undefined;
+  };
 }
 
 /** Throws a sentence that names every variable that is wrong. */
@@ -43,6 +61,10 @@ export function readConfig(env: Record<string, string | undefined>): AgentConfig
     throw new Error(`the environment of the agent is wrong: ${words.join("; ")}`);
   }
   const e = parsed.data;
+  const [first = 0, last = 0] = e.DROVER_MIGRATION_DATA_PORTS.split("-").map(Number);
+  if (first < 1 || last > 65_535 || first > last) {
+    throw new Error("the environment of the agent is wrong: DROVER_MIGRATION_DATA_PORTS must be a range such as 49152-49407");
+  }
   return {
     nodeName: e.NODE_NAME,
     podName: e.POD_NAME,
@@ -50,8 +72,15 @@ export function readConfig(env: Record<string, string | undefined>): AgentConfig
     port: e.DROVER_HTTP_PORT,
     accelerator: e.DROVER_ACCELERATOR,
     runtimeVersion: e.DROVER_RUNTIME_VERSION || undefined,
+    authority: e.DROVER_CERTIFICATES_RENEW,
     images: { denied: e.DROVER_IMAGES_DENIED_CIDRS, allowed: e.DROVER_IMAGES_ALLOWED_CIDRS },
     ovsRunDir: e.DROVER_OVS_RUNDIR,
     runDir: e.DROVER_RUNDIR,
+    migration: {
+      address: e.NODE_IP,
+      port: e.DROVER_MIGRATION_PORT,
+      dataPorts: [first, last],
+      checkpoints: e.DROVER_CHECKPOINTS || undefined,
+    },
   };
 }

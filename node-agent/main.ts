@@ -2,6 +2,7 @@
  * The agent of a node: runs the instances that the operator placed here, and tells what the node can do. When it ends, by
  * whatever, its guests run on; the next one takes them up from what is there.
  */
+import { disksOf } from "../crds/disks.ts";
 import type { Instance } from "../crds/instance.ts";
 import { CLAIM_LABEL } from "../crds/names.ts";
 import { hosts as hostType, instances as instanceType, storagePools } from "../crds/resources.ts";
@@ -40,6 +41,8 @@ import { probe, type ProbeOptions } from "./instance/qemu/probe.ts";
 import { Reporter } from "./instance/reporter.ts";
 import { holdNodeLock } from "./lock.ts";
 import { exposeAgent } from "./metrics.ts";
+import { fileCheckpoint, noCheckpoint } from "./migration/checkpoint.ts";
+import { Moving } from "./migration/index.ts";
 import { Links, LocalSwitch, Nics } from "./nic/index.ts";
 import { nodePid, paths } from "./node.ts";
 import { Pools, watchPools } from "./pool/index.ts";
@@ -69,7 +72,10 @@ const client = KubeClient.fromDefault({ userAgent: "drover-agent" });
 const onThisNode = { fieldSelector: `spec.nodeName=${config.nodeName}`, logger: log };
 const instances = new Informer(client, instanceType, {
   fieldSelector: `status.nodeName=${config.nodeName}`,
-  indexes: { uid: (one: Instance) => [one.metadata.uid], pool: (one: Instance) => [one.spec.rootDisk.pool ?? ""] },
+  indexes: {
+    uid: (one: Instance) => [one.metadata.uid],
+    pool: (one: Instance) => disksOf(one).map(({ pool }) => pool),
+  },
   logger: log,
 });
 const pods = new Informer<Pod>(client, resources.pods, {
@@ -100,7 +106,7 @@ const reporter = new Reporter({ client, clock, log });
 
 /** What other nodes' agents know this one by. */
 const identity = new RenewedIdentity({
-  ask: (stop) => askForCertificate({ client, node: config.nodeName, role: "agent", log }, stop),
+  ask: (stop) => askForCertificate({ client, node: config.nodeName, role: "agent", authority: config.authority, log }, stop),
   clock,
   log,
 });
@@ -115,6 +121,29 @@ const factsOptions = {
   bootId: await readBootId(),
 };
 
+const moving = new Moving({
+  nodeName: config.nodeName,
+  ...config.migration,
+  client,
+  instances,
+  pods,
+  driver,
+  moves: driver.moves,
+  pools,
+  nics,
+  identity,
+  hostFacts: () => host.facts(),
+  paths,
+  checkpoint: config.migration.checkpoints === undefined ? noCheckpoint : fileCheckpoint(config.migration.checkpoints),
+  registry,
+  onHold: (key) => {
+    guests.changed(key);
+    controller.enqueue(key);
+  },
+  clock,
+  log,
+});
+
 const guests = new InstanceController(
   {
     nodeName: config.nodeName,
@@ -127,6 +156,7 @@ const guests = new InstanceController(
     hostFacts: () => host.facts(),
     reporter,
     pool: (name) => pools.get(name),
+    hold: (uid) => moving.hold(uid),
     paths,
     clock,
     log,
@@ -213,7 +243,17 @@ pools.onChange((name) => {
   for (const one of instances.byIndex("pool", name)) guests.retry(keyOf(one));
 });
 
-const lost = new LostInstances({ client, instances, driver, nics, nodeName: config.nodeName, paths, clock, log });
+const lost = new LostInstances({
+  client,
+  instances,
+  driver,
+  nics,
+  moving: () => moving.belongings(),
+  nodeName: config.nodeName,
+  paths,
+  clock,
+  log,
+});
 
 /** In words, as of the last look. */
 let lostDisks: string[] | undefined;
@@ -266,6 +306,8 @@ exposeAgent(registry, {
 
 exposeCertificate(registry, identity);
 
+// Before any guest is touched: some of them may be on their way.
+await moving.load();
 ovs.start(signal);
 for (const informer of [instances, pods, poolObjects, nodes, hosts]) informer.start(signal);
 // Also those that the API has no more: what is left of them is taken down.
@@ -275,6 +317,7 @@ const work = [
   background("the pools' controller", poolController.start(signal)),
   background("the Host", host.run(signal)),
   background("the node's certificate", identity.run(signal)),
+  background("moves", moving.run(signal)),
   background("the search for lost instances", lookForLost(signal)),
   background(
     "the watch on pools",
@@ -289,7 +332,7 @@ if (!signal.aborted) {
 await aborted(signal);
 unready = "ending";
 await Promise.all(work);
-await reporter.close(LAST_WORDS_MS);
+await Promise.all([reporter.close(LAST_WORDS_MS), moving.close(LAST_WORDS_MS)]);
 guests.close();
 await driver.close();
 await health.close();

@@ -30,6 +30,7 @@ class World {
   volumeError: Error | undefined;
   tapError: Error | undefined;
   poolReady = true;
+  hold: "taps" | "all" | undefined;
   holdersLeft = false;
   object: Instance | undefined = instance();
   readonly controller: InstanceController;
@@ -84,6 +85,7 @@ class World {
           cpuModel: "qemu64",
         }),
       reporter,
+      hold: () => this.hold,
       pool: () => (this.poolReady ? { ready: true } : { ready: false, reason: "PoolGone", message: "pool default is gone" }),
       paths: nodePaths(root),
       clock: this.clock,
@@ -116,6 +118,34 @@ beforeEach(async () => {
   world = new World(root);
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
+
+describe("a move of it", () => {
+  test("leaves the guest to the move, and its taps alive", async () => {
+    await world.reconcile();
+    world.hold = "taps";
+    world.set({ power: "Stopped" });
+    world.calls.length = 0;
+    await world.reconcile();
+    expect(world.calls).toEqual(["prepare", "tap"]);
+    world.driver.seen.set("uid-1", running({ state: "paused", runState: "paused" }));
+    const writes = world.written.length;
+    await world.reconcile();
+    await world.clock.advance(20_000);
+    expect(world.written).toHaveLength(writes);
+  });
+
+  test("keeps everything else away near its pause, and from a guest that has left", async () => {
+    await world.reconcile();
+    world.hold = "all";
+    world.driver.seen.delete("uid-1");
+    world.calls.length = 0;
+    await world.reconcile();
+    expect(world.calls).toEqual([]);
+    world.hold = undefined;
+    await world.reconcile();
+    expect(world.calls).toContain("start");
+  });
+});
 
 describe("a start", () => {
   test("makes image, disk and tap before QEMU, and is one write", async () => {

@@ -1,5 +1,6 @@
 /** Keeps the guests of this node as their instances say. Level-triggered: looks anew each time. */
 import type { GuestStatus, Instance } from "../../crds/instance.ts";
+import { disksOf } from "../../crds/disks.ts";
 import { tapName } from "../../crds/names.ts";
 import { backoffMs, keyText, type Informer, type ObjectKey, type Requeue } from "../../kube/index.ts";
 import type { Claims } from "../claim/claims.ts";
@@ -27,6 +28,8 @@ export interface InstanceParts extends ExecutorParts {
   nics: Nics;
   claims: Pick<Claims, "state" | "endHolders" | "of">;
   reporter: Reporter;
+  /** What a move of the instance wants left alone. taps: all but its taps. */
+  hold: (instanceUid: string) => "taps" | "all" | undefined;
   /** Whether a pool of this node can be used, and why not. */
   pool: (name: string) => { ready: true } | { ready: false; reason: string; message: string };
 }
@@ -76,6 +79,11 @@ export class InstanceController {
   async reconcile(key: ObjectKey, signal: AbortSignal): Promise<Requeue | void> {
     const instance = this.#parts.instances.get(key);
     if (instance === undefined) return this.#withoutInstance(key);
+    const hold = this.#parts.hold(instance.metadata.uid);
+    // What was said of it stands for as long as its move goes on; it is looked at again when that ends.
+    const said = this.#parts.reporter.said(instance);
+    if (hold !== undefined && said !== undefined) this.#parts.reporter.say(instance, said);
+    if (hold === "all") return;
     const memory = this.#memory(key, instance);
     const abort = new AbortController();
     this.#running.set(keyText(key), { intent: this.#intent(key), abort });
@@ -214,13 +222,14 @@ export class InstanceController {
           : { ...note, known: true, restartedAt: instance.status.guest.restartedAt },
       failure,
       said: reporter.said(instance),
+      moving: this.#parts.hold(uid) !== undefined,
     };
   }
 
   /** A pool that went away under a guest is said of its disks; one that came back as well. */
   #lookAtPool(instance: Instance, memory: Memory): void {
     const { disks } = memory.progress;
-    const name = instance.spec.rootDisk.pool;
+    const name = disksOf(instance)[0]?.pool;
     if (disks === undefined || name === undefined) return;
     const pool = this.#parts.pool(name);
     if (!pool.ready && disks.ready) memory.progress.disks = { ready: false, reason: pool.reason, message: pool.message };
@@ -275,6 +284,7 @@ export class InstanceController {
       spec.restartedAt,
       status?.claim?.uid,
       claim?.metadata.deletionTimestamp,
+      this.#parts.hold(metadata.uid),
     ]);
   }
 }

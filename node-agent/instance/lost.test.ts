@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Instance } from "../../crds/instance.ts";
+import { tapName } from "../../crds/names.ts";
 import { FakeClock, silentLogger } from "../../kube/index.ts";
 import { nodePaths } from "../node.ts";
 import { FakeDriver, instance, NOW, running } from "./fixtures.ts";
@@ -28,7 +29,12 @@ const setup = () => {
   const clock = new FakeClock(NOW);
   const driver = new FakeDriver();
   const swept: { taps: ReadonlySet<string>; instances: ReadonlySet<string> }[] = [];
-  const state = { synced: true, list: [] as Instance[], live: (): Promise<Instance | undefined> => Promise.resolve(undefined) };
+  const state = {
+    synced: true,
+    list: [] as Instance[],
+    live: (): Promise<Instance | undefined> => Promise.resolve(undefined),
+    moving: [] as { instanceUid: string; nics: string[] }[],
+  };
   const lost = new LostInstances({
     client: { get: (() => state.live()) as never },
     instances: {
@@ -45,6 +51,7 @@ const setup = () => {
         return Promise.resolve([]);
       },
     },
+    moving: () => state.moving,
     nodeName: "n1",
     paths: nodePaths(root),
     clock,
@@ -110,6 +117,16 @@ test("one that is on another node by now is left alone", async () => {
   await clock.advance(60_000);
   await check();
   expect(driver.calls).toEqual([]);
+});
+
+test("what a move brings, or takes, is that move's business", async () => {
+  const { clock, driver, state, swept, check } = setup();
+  state.moving = [{ instanceUid: "uid-1", nics: ["eth0"] }];
+  await check();
+  await clock.advance(60_000);
+  await check();
+  expect(driver.calls).toEqual([]);
+  expect([...(swept[0]?.taps ?? [])]).toEqual([tapName("uid-1", "eth0")]);
 });
 
 test("NICs are swept against all that is known: the API's and the node's", async () => {

@@ -32,6 +32,8 @@ export interface LostParts {
   instances: Pick<Informer<Instance>, "list" | "hasSynced">;
   driver: Pick<InstanceDriver, "list" | "observe" | "stop" | "forget">;
   nics: Pick<Nics, "removeAll" | "sweep">;
+  /** Instances that a move brings to this node, or takes from it: theirs is that move's business. */
+  moving: () => readonly { instanceUid: string; nics: readonly string[] }[];
   nodeName: string;
   paths: NodePaths;
   clock: Clock;
@@ -60,7 +62,8 @@ export class LostInstances {
     const { instances: informer, driver } = this.#parts;
     if (!informer.hasSynced) return;
     const uids = await driver.list();
-    const known = new Set(informer.list().map(({ metadata }) => metadata.uid));
+    const moving = this.#parts.moving().map(({ instanceUid }) => instanceUid);
+    const known = new Set([...informer.list().map(({ metadata }) => metadata.uid), ...moving]);
     for (const uid of this.#firstSeen.keys()) if (known.has(uid)) this.#firstSeen.delete(uid);
     for (const uid of uids) {
       signal.throwIfAborted();
@@ -135,8 +138,10 @@ export class LostInstances {
   async #sweep(noted: readonly string[], signal: AbortSignal): Promise<void> {
     const known = () => {
       const all = this.#parts.instances.list();
-      const taps = all.flatMap((instance) => nicNames(instance).map((nic) => tapName(instance.metadata.uid, nic)));
-      return { taps: new Set(taps), instances: new Set([...all.map(({ metadata }) => metadata.uid), ...noted]) };
+      const moving = this.#parts.moving();
+      const owners = [...all.map((instance) => ({ instanceUid: instance.metadata.uid, nics: nicNames(instance) })), ...moving];
+      const taps = owners.flatMap(({ instanceUid, nics }) => nics.map((nic) => tapName(instanceUid, nic)));
+      return { taps: new Set(taps), instances: new Set([...owners.map(({ instanceUid }) => instanceUid), ...noted]) };
     };
     await this.#parts.nics.sweep(known, signal);
   }

@@ -21,6 +21,8 @@ export interface Situation {
   failure: Failure | undefined;
   /** What was last said. */
   said: GuestStatus | undefined;
+  /** It is being moved to another node: whether and where it runs is that move's business. */
+  moving?: boolean;
 }
 
 /** Why a start did not come about. */
@@ -79,6 +81,7 @@ const quiet: Outlook = { state: undefined };
 const nothing: Plan = { steps: [], during: quiet, after: quiet };
 
 export function planInstance(s: Situation): Plan {
+  if (s.moving === true) return { ...nothing, steps: [{ step: "prepare" }, { step: "ensure-taps" }] };
   if (s.deleting) return planRelease(s);
   if (s.spec.power === "Stopped") return planPowerOff(s);
   if (s.claim === undefined) return planWithoutClaim(s);

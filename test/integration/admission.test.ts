@@ -109,6 +109,70 @@ describe("an agent", () => {
     expect(await send("n1", "DELETE", shop, null)).toContain("cannot delete resource");
   });
 
+  describe("and a move", () => {
+    const move = "/apis/drover.dev/v1alpha1/namespaces/default/migrations/away";
+    const patch = (as: string, body: Json) => send(as, "PATCH", `${move}/status`, { status: body });
+    const record = (as: string, attempt: number, state: string) => patch(as, { handover: { attempt, state } });
+    const set = async (body: Json) => {
+      const args = ["patch", "migration", "away", "--subresource=status", "--type=merge"];
+      await kubectl.accepted([...args, "-p", JSON.stringify({ status: body })]);
+    };
+
+    beforeAll(async () => {
+      tokens.set("n3", await installed.makeNode("n3").then(() => tokenOn("n3")));
+      const migration = {
+        apiVersion: "drover.dev/v1alpha1",
+        kind: "Migration",
+        metadata: { name: "away" },
+        spec: { instance: "shop" },
+      };
+      await kubectl.accepted(["apply", "-f", "-"], migration);
+      await set({ phase: "Preparing", sourceNode: "n1", targetNode: "n2", handover: { attempt: 1, state: "Copying" } });
+    });
+
+    it("says its own side of it", async () => {
+      expect(await patch("n1", { source: { attempt: 1, state: "Waiting" } })).toBe("ok");
+      expect(await patch("n2", { target: { attempt: 1, state: "Ready", endpoint: "10.0.0.2:9413" } })).toBe("ok");
+      const applied = { apiVersion: "drover.dev/v1alpha1", kind: "Migration", metadata: { name: "away", namespace: "default" } };
+      const url = `${move}/status?fieldManager=drover-agent-source&force=true`;
+      const words = { status: { source: { attempt: 1, state: "CopyingDisk" } } };
+      expect(await send("n1", "PATCH", url, mergePatch(applied, words), "application/apply-patch+yaml")).toBe("ok");
+    });
+
+    it("says nothing of the other side, nor of what is the operator's", async () => {
+      const own = "an agent may write nothing of a migration's status but status.source";
+      expect(await patch("n1", { target: { attempt: 1, state: "Running" } })).toContain(own);
+      expect(await patch("n2", { source: { attempt: 1, state: "Released" } })).toContain(own);
+      expect(await patch("n1", { phase: "Succeeded" })).toContain(own);
+      expect(await patch("n1", { targetNode: "n1" })).toContain(own);
+      expect(await send("n1", "PATCH", `${move}/status`, { status: null })).toContain("nothing of a migration's status");
+      expect(await send("n1", "PATCH", move, { spec: { cancel: true } })).toContain("cannot patch resource");
+    });
+
+    it("writes nothing of one that has nothing to do with its node", async () => {
+      const said = "migration away neither leaves node n3 nor goes there, and its agent may not write it";
+      expect(await patch("n3", { source: { attempt: 1, state: "Waiting" } })).toContain(said);
+      expect(await record("n3", 1, "Source")).toContain(said);
+      expect(await record("nowhere", 1, "Source")).toContain("this token belongs to no node");
+    });
+
+    it("takes only the steps of the record that are its side's", async () => {
+      const refused = "an agent may not change status.handover in this way";
+      expect(await record("n2", 1, "Handover")).toContain(refused);
+      expect(await record("n1", 1, "Done")).toContain(refused);
+      expect(await record("n1", 2, "Handover")).toContain(refused);
+      expect(await patch("n1", { handover: null })).toContain(refused);
+      expect(await record("n1", 1, "Handover")).toBe("ok");
+      expect(await record("n1", 1, "Done")).toContain(refused);
+      expect(await record("n2", 1, "Copying")).toContain(refused);
+      expect(await record("n2", 1, "Done")).toBe("ok");
+      expect(await record("n1", 1, "Source")).toContain(refused);
+      await set({ handover: { attempt: 2, state: "Copying" } });
+      expect(await record("n2", 2, "Source")).toBe("ok");
+      expect(await record("n1", 2, "Copying")).toContain(refused);
+    });
+  });
+
   it("writes its own Host only", async () => {
     const url = "/apis/drover.dev/v1alpha1/hosts";
     const host = (name: string) => ({ apiVersion: "drover.dev/v1alpha1", kind: "Host", metadata: { name } });

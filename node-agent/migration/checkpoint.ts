@@ -1,0 +1,45 @@
+/** Steps of a move at which a test can hold it, to see what a fault does right there. */
+import { mkdir, rm, watch, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { exists } from "../pool/files.ts";
+
+export type SourceStep =
+  | "connect"
+  | "copy-disks"
+  | "copy-memory"
+  | "write-handover"
+  | "allow-pause"
+  | "held"
+  | "complete"
+  | "go"
+  | "ran"
+  | "release";
+export type TargetStep = "prepare" | "receive" | "ready" | "note-ran" | "resume" | "write-done" | "release";
+
+/** Called right before a step; resolves when it may be done. */
+export interface Checkpoint {
+  (side: "source", step: SourceStep): Promise<void> | void;
+  (side: "target", step: TargetStep): Promise<void> | void;
+}
+
+export const noCheckpoint: Checkpoint = () => undefined;
+
+/** Says `<side>.<step>.reached` in the directory, and waits for as long as `<side>.<step>.hold` is there. */
+export function fileCheckpoint(directory: string): Checkpoint {
+  return async (side: string, step: string): Promise<void> => {
+    await mkdir(directory, { recursive: true });
+    const name = `${side}.${step}.hold`;
+    const stop = new AbortController();
+    // Watched before it is looked for: its end cannot be missed.
+    const changes = watch(directory, { signal: stop.signal })[Symbol.asyncIterator]();
+    try {
+      const first = changes.next();
+      first.catch(() => undefined);
+      await writeFile(join(directory, `${side}.${step}.reached`), `${new Date().toISOString()}\n`);
+      for (let next = first; await exists(join(directory, name)); next = changes.next()) await next;
+    } finally {
+      stop.abort();
+    }
+    await rm(join(directory, `${side}.${step}.reached`), { force: true });
+  };
+}

@@ -1,0 +1,64 @@
+/** What this node has to do with a Migration. Pure. */
+import type { Instance } from "../../crds/instance.ts";
+import type { Migration } from "../../crds/migration.ts";
+import type { MoveNote, Role } from "./notes.ts";
+import type { Said } from "./report.ts";
+
+export type SidePlan = { do: "nothing" } | { do: "begin"; role: Role; attempt: number } | { do: "say"; said: Said };
+
+const nothing: SidePlan = { do: "nothing" };
+
+/**
+ * `note`: of this instance, whatever move it speaks of. While there is one nothing begins: what it speaks of comes first. Without one
+ * nothing of an attempt was ever done here, or all of it is undone.
+ */
+export function planSide(migration: Migration, node: string, note: MoveNote | undefined): SidePlan {
+  const { spec, status } = migration;
+  const { handover, sourceNode, targetNode, instanceUid } = status ?? {};
+  if (note !== undefined || spec.mode === "Cold" || instanceUid === undefined || handover === undefined) return nothing;
+  if (sourceNode === targetNode) return nothing;
+  const { attempt, state } = handover;
+  if (sourceNode === node) {
+    const said = status?.source?.attempt === attempt ? status.source : undefined;
+    if (state === "Source") {
+      if (said?.state === "GivenUp") return nothing;
+      return { do: "say", said: { role: "source", words: { ...(said ?? NEVER_BEGUN), attempt, state: "GivenUp" } } };
+    }
+    if (state === "Done") {
+      return said?.state === "Released"
+        ? nothing
+        : { do: "say", said: { role: "source", words: { ...said, attempt, state: "Released" } } };
+    }
+    return { do: "begin", role: "source", attempt };
+  }
+  if (targetNode !== node) return nothing;
+  const said = status?.target?.attempt === attempt ? status.target : undefined;
+  if (state === "Source") {
+    return said?.state === "Released"
+      ? nothing
+      : { do: "say", said: { role: "target", words: { ...said, attempt, state: "Released" } } };
+  }
+  if (state === "Done") {
+    return said?.state === "Running" ? nothing : { do: "say", said: { role: "target", words: { attempt, state: "Running" } } };
+  }
+  return { do: "begin", role: "target", attempt };
+}
+
+const NEVER_BEGUN = { reason: "Cancelled", message: "it was given up before anything was done", retryable: true };
+
+/**
+ * The record of a Migration that was deleted by force, as far as what is left tells; undefined: nobody can tell. `instance`: as the
+ * API server has it, undefined when it is gone.
+ */
+export function verdictOfVanished(note: MoveNote, instance: Instance | undefined, node: string): "Source" | "Done" | undefined {
+  const { role, mark } = note;
+  const at = instance?.status?.nodeName;
+  if (role === "source") {
+    // Only a source that is gone, or a record that nobody can write any more, lets the target run.
+    if (mark !== "Gone") return "Source";
+    return instance === undefined || (at !== undefined && at !== node) ? "Done" : undefined;
+  }
+  if (mark !== "Ran") return at === node ? undefined : "Source";
+  // It has run here: it is this node's guest, or nobody's.
+  return instance === undefined || at === node ? "Done" : undefined;
+}

@@ -1,0 +1,255 @@
+/** Disks, then memory, until what is left fits into the pause: what the source does while the guest runs. */
+import type { Migration, MigrationSource } from "../../../crds/migration.ts";
+import type { CopiedDisk, MoveCounters, OutgoingPlan, OutgoingState } from "../../instance/move.ts";
+import { errorText } from "../../errors.ts";
+import type { TargetMessage } from "../channel/messages.ts";
+import type { MoveNote, Why } from "../notes.ts";
+import { GiveUp, whyOf, type SideParts } from "../parts.ts";
+import { decidePolicy, keepSamples, type Sample } from "../policy.ts";
+import { timeText } from "../words.ts";
+import type { Caller } from "./caller.ts";
+import { progressWords } from "./words.ts";
+
+type Offered = Extract<TargetMessage, { type: "offer" }>;
+
+/** Least and longest wait between two looks at the counters, ms. */
+const SOONEST_MS = 60;
+const LATEST_MS = 1_000;
+/** Until the target's agent has said where to send; it answers from what it has. */
+const OFFER_MS = 10_000;
+/** Until the target waits for the guest: image-less volumes, taps and a QEMU, and OVN. */
+const READY_MS = 5 * 60_000;
+
+export interface CopyingParts extends Pick<SideParts, "moves" | "checkpoint" | "clock" | "log"> {
+  note: () => MoveNote;
+  migration: () => Migration;
+  writeNote: (change: (note: MoveNote) => MoveNote) => Promise<void>;
+  caller: () => Caller;
+  say: (words: Partial<MigrationSource> & Pick<MigrationSource, "state">) => void;
+  /** What is wanted may have changed. */
+  changed: () => void;
+  /** Whether the guest stands still: then nothing is asked. */
+  pausing: () => boolean;
+}
+
+export class Copying {
+  readonly #parts: CopyingParts;
+  #running: Promise<void> | undefined;
+  #stop = new AbortController();
+  #offer: { promise: Promise<Offered>; resolve: (offer: Offered) => void } | undefined;
+  #timer: object | undefined;
+  #looking = false;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  #samples: Sample[] = [];
+  #throttled = false;
+  /** Memory is on its way: policy counts. */
+  #memory = false;
+  #stalled: string | undefined;
+  #nudged: (() => void) | undefined;
+  /** What is left fits into the pause; from then on for good. */
+  fits = false;
+  failed: Why | undefined;
+
+  constructor(parts: CopyingParts) {
+    this.#parts = parts;
+  }
+
+  /** Begins, or goes on with what an earlier agent began; to be repeated at will. */
+  go(qemu: OutgoingState, signal: AbortSignal): void {
+    if (this.#running !== undefined || this.failed !== undefined) return;
+    const both = AbortSignal.any([signal, this.#stop.signal]);
+    this.#running = this.#copy(qemu, both).catch((error: unknown) => {
+      if (both.aborted) return;
+      this.failed = whyOf(error, this.#memory ? "MemoryCopyFailed" : "DiskCopyFailed");
+      this.#parts.changed();
+    });
+  }
+
+  offered(offer: Offered): void {
+    this.#offer?.resolve(offer);
+  }
+
+  /** The target, or the connection to its agent, may be another than it was. */
+  nudge(): void {
+    this.#nudged?.();
+  }
+
+  /** Another pass over the memory began. */
+  round(): void {
+    const { clock } = this.#parts;
+    if (clock.monotonic() - this.#lookedAt >= SOONEST_MS) this.#lookIn(0);
+  }
+
+  /** Nothing is begun any more. What QEMU does goes on. */
+  stop(): void {
+    this.#stop.abort();
+    this.#parts.clock.clearTimeout(this.#timer);
+  }
+
+  async #copy(qemu: OutgoingState, signal: AbortSignal): Promise<void> {
+    const { moves, note, checkpoint, migration } = this.#parts;
+    const { uid } = note().instance;
+    await this.#targetReady(signal);
+    await checkpoint("source", "connect");
+    const offer = await this.#ask(signal);
+    const disks = (migration().status?.disks ?? []).filter(({ copy }) => copy);
+    const copy = disks.map(({ name, sizeBytes }): CopiedDisk => ({ disk: name, sizeBytes }));
+    const { maxBytesPerSecond } = migration().status?.policy ?? {};
+    const { address, ramPort, diskPort, streams, postCopy, secret } = offer;
+    const plan: OutgoingPlan = { offer: { address, ramPort, diskPort, streams, postCopy }, copy, secret, maxBytesPerSecond };
+    if (qemu === "idle") {
+      if (note().memoryStarted === true) {
+        throw new GiveUp({
+          reason: "MemoryCopyFailed",
+          message: "copying the memory ended while no agent was there",
+          retryable: true,
+        });
+      }
+      this.#parts.say({ state: copy.length > 0 ? "CopyingDisk" : "CopyingMemory" });
+      await checkpoint("source", "copy-disks");
+      if (copy.length > 0) {
+        this.#lookIn(LATEST_MS);
+        await moves.copyDisks(uid, plan, signal);
+      }
+      await this.#parts.writeNote((before) => ({ ...before, memoryStarted: true }));
+      await checkpoint("source", "copy-memory");
+      this.#memory = true;
+      await moves.copyMemory(uid, plan, signal);
+    }
+    this.#memory = true;
+    this.#parts.say({ state: "CopyingMemory" });
+    this.#lookIn(SOONEST_MS);
+  }
+
+  /** Resolves when the target's agent waits for us and is connected. */
+  async #targetReady(signal: AbortSignal): Promise<void> {
+    const { note, migration, caller, clock } = this.#parts;
+    const since = clock.monotonic();
+    for (;;) {
+      const { target } = migration().status ?? {};
+      const ready = target?.attempt === note().attempt && target.state === "Ready";
+      if (ready && caller().open) return;
+      const left = since + READY_MS - clock.monotonic();
+      if (left <= 0) {
+        const message = ready
+          ? `the target's agent is not reached: ${caller().trouble}`
+          : `the target was not ready within ${timeText(READY_MS)}${target?.message === undefined ? "" : `: ${target.message}`}`;
+        throw new GiveUp({ reason: "TargetSilent", message, retryable: true });
+      }
+      if (!ready) this.#parts.say({ state: "Waiting" });
+      await this.#pause(left, signal);
+    }
+  }
+
+  async #ask(signal: AbortSignal): Promise<Offered> {
+    const { promise, resolve } = Promise.withResolvers<Offered>();
+    this.#offer = { promise, resolve };
+    let offer: Offered | undefined;
+    void promise.then((one) => {
+      offer = one;
+      this.nudge();
+    });
+    const { clock } = this.#parts;
+    for (const since = clock.monotonic(); clock.monotonic() - since < OFFER_MS; ) {
+      this.#parts.caller().send({ type: "want-offer" });
+      await this.#pause(2_000, signal);
+      if (offer !== undefined) return offer;
+    }
+    throw new GiveUp({
+      reason: "TargetSilent",
+      message: "the target's agent did not say where to send the guest",
+      retryable: true,
+    });
+  }
+
+  #lookIn(ms: number): void {
+    const { clock } = this.#parts;
+    clock.clearTimeout(this.#timer);
+    if (this.#stop.signal.aborted) return;
+    this.#timer = clock.setTimeout(() => void this.#look(), ms);
+  }
+
+  async #look(): Promise<void> {
+    const { moves, note, clock, log, pausing } = this.#parts;
+    if (this.#looking || pausing()) return;
+    this.#looking = true;
+    this.#lookedAt = clock.monotonic();
+    try {
+      const counters = await moves.counters(note().instance.uid);
+      if (this.#stop.signal.aborted || pausing()) return;
+      if (this.#memory) await this.#follow(counters);
+      if (!this.fits) this.#report(counters);
+      this.#lookIn(this.fits ? LATEST_MS : nextLook(counters, this.#memory));
+    } catch (error) {
+      log.debug({ instance: note().instance.name, error: errorText(error) }, "QEMU does not tell how far it is");
+      this.#lookIn(LATEST_MS);
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  async #follow(counters: MoveCounters): Promise<void> {
+    const { moves, note, migration, clock, changed, log } = this.#parts;
+    const { policy } = migration().status ?? {};
+    const now = clock.monotonic();
+    this.#samples = keepSamples(this.#samples, { at: now, counters });
+    if (policy === undefined) return;
+    // The wall's time: an agent that died in between does not make it longer.
+    const since = now - Math.max(0, clock.now() - note().since);
+    const decision = decidePolicy({ now, since, policy, samples: this.#samples, throttled: this.#throttled, canPostCopy: false });
+    if (decision.stalled !== undefined && this.#stalled === undefined)
+      log.warn({ migration: note().migration.name, stalled: decision.stalled }, "the memory does not converge");
+    this.#stalled = decision.stalled;
+    switch (decision.do) {
+      case "switch":
+        if (this.fits) return;
+        this.fits = true;
+        changed();
+        return;
+      case "throttle":
+        this.#throttled = true;
+        await moves.throttle(note().instance.uid, true);
+        return;
+      case "abort":
+        this.failed = {
+          reason: decision.reason ?? "TimedOut",
+          message: decision.stalled ?? `copying took longer than policy.timeout (${timeText(policy.timeoutMs)})`,
+          retryable: false,
+        };
+        changed();
+        return;
+      case "post-copy":
+      case "wait":
+    }
+  }
+
+  #report(counters: MoveCounters): void {
+    const state = this.#memory ? "CopyingMemory" : "CopyingDisk";
+    const words = progressWords(counters);
+    this.#parts.say({ ...words, state, ...(this.#stalled === undefined ? { stalled: undefined } : { stalled: this.#stalled }) });
+  }
+
+  /** Until something is new, at most so long. Rejects when the signal aborts. */
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = clock.setTimeout(resolve, ms);
+    const ended = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error("ended"));
+    this.#nudged = resolve;
+    signal.addEventListener("abort", ended, { once: true });
+    try {
+      signal.throwIfAborted();
+      await promise;
+    } finally {
+      clock.clearTimeout(timer);
+      signal.removeEventListener("abort", ended);
+    }
+  }
+}
+
+/** When this pass over the memory will be over, as far as the rate tells: then the next look is worth its while. Pure. */
+export function nextLook({ memory }: MoveCounters, copying: boolean): number {
+  if (!copying) return LATEST_MS;
+  if (memory.bytesPerSecond <= 0) return 4 * SOONEST_MS;
+  return Math.max(SOONEST_MS, Math.min(LATEST_MS, (1_000 * memory.remainingBytes) / memory.bytesPerSecond));
+}

@@ -1,0 +1,150 @@
+/** The place of a guest that comes, and its undoing. Each step may be repeated; what is made is noted first. */
+import { randomBytes } from "node:crypto";
+import type { Instance } from "../../../crds/instance.ts";
+import type { Migration } from "../../../crds/migration.ts";
+import { tapName } from "../../../crds/names.ts";
+import { instances } from "../../../crds/resources.ts";
+import type { ObjectKey } from "../../../kube/index.ts";
+import { UserError } from "../../errors.ts";
+import type { HostFacts } from "../../host/index.ts";
+import type { Offer } from "../../instance/move.ts";
+import { writeRestartNote } from "../../instance/restart-note.ts";
+import type { Nics } from "../../nic/index.ts";
+import type { NodePaths } from "../../node.ts";
+import type { MoveNote } from "../notes.ts";
+import type { SideParts } from "../parts.ts";
+import { sameMachine } from "./machine.ts";
+import { ensureDisks } from "./volumes.ts";
+
+/** Until OVN has installed the guest's ports on this node, ms. */
+const INSTALLED_MS = 60_000;
+
+export interface PrepareParts extends SideParts {
+  hostFacts: () => Promise<HostFacts>;
+  paths: NodePaths;
+  /** Where the source's QEMU reaches this node's. */
+  address: string;
+  dataPorts: readonly [number, number];
+}
+
+interface Progress {
+  note: (change: (note: MoveNote) => MoveNote) => Promise<void>;
+  say: (message: string) => void;
+}
+
+/** Resolves when a QEMU waits for the guest. Throws UserError with what is missing. */
+export async function prepareTarget(
+  parts: PrepareParts,
+  note: MoveNote,
+  migration: Migration,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Offer> {
+  const { driver, moves, pools, paths, checkpoint, address, dataPorts } = parts;
+  const { targetClaim, disks = [], policy } = migration.status ?? {};
+  if (targetClaim?.uid === undefined) throw new Error("the target's claim is not known");
+  const [instance, facts] = await Promise.all([instanceOf(parts, note), parts.hostFacts()]);
+  const copied = disks.filter(({ copy }) => copy);
+  const secret = note.secret ?? (policy?.tls === false ? undefined : newSecret(note));
+  await progress.note((before) => ({
+    ...before,
+    nics: (instance.status?.nics ?? []).map(({ name }) => name),
+    disks: copied.map(({ targetPool, name }) => ({ pool: targetPool, disk: name })),
+    ...(secret === undefined ? {} : { secret }),
+  }));
+  const identity = await driver.prepare({
+    instanceUid: note.instance.uid,
+    namespace: note.instance.namespace,
+    name: note.instance.name,
+  });
+  const { restarts = 0, restartedAt } = instance.status?.guest ?? {};
+  await writeRestartNote(paths, note.instance.uid, {
+    known: true,
+    restarts,
+    streak: 0,
+    ...(restartedAt === undefined ? {} : { restartedAt }),
+  });
+  const machineDisks = await ensureDisks(pools, instance, disks, identity, signal);
+  await ensureNetwork(parts, instance, identity.uid, progress, signal);
+  const machine = sameMachine(instance, facts, { claimUid: targetClaim.uid, identity, disks: machineDisks });
+  await checkpoint("target", "receive");
+  await progress.note((before) => ({ ...before, receiving: true }));
+  const copy = copied.map(({ name, sizeBytes }) => ({ disk: name, sizeBytes }));
+  return moves.receive({ machine, copy, address, ports: dataPorts, secret, streams: 0 }, signal);
+}
+
+/** All that `prepareTarget` made: its QEMU, taps, the disks that it made, the directory. Shared disks stay. */
+export async function destroyTarget(parts: SideParts, note: MoveNote, signal: AbortSignal): Promise<void> {
+  const { driver, moves, pools, nics } = parts;
+  const { uid } = note.instance;
+  await moves.abandon(uid);
+  await nics.removeAll(uid, note.nics, signal);
+  for (const disk of note.disks ?? []) await pools.removeVolume({ ...disk, instanceUid: uid });
+  await driver.forget(uid);
+}
+
+/** The guest's Instance, from the API server itself: this node's cache does not have it yet. */
+async function instanceOf({ client }: Pick<SideParts, "client">, { instance }: MoveNote): Promise<Instance> {
+  const { uid, ...key } = instance;
+  const found = await client.get(instances, key satisfies ObjectKey);
+  if (found === undefined || found.metadata.uid !== uid) throw new UserError("InstanceGone", `the instance ${key.name} is gone`);
+  return found;
+}
+
+async function ensureNetwork(
+  { nics }: Pick<SideParts, "nics">,
+  instance: Instance,
+  user: number,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const { uid } = instance.metadata;
+  const wanted = instance.status?.nics ?? [];
+  for (const nic of wanted) await nics.ensure({ instanceUid: uid, nic }, user, signal);
+  const missing = () => wanted.filter(({ name }) => !nics.installed(tapName(uid, name))).map(({ name }) => name);
+  if (missing().length === 0) return;
+  progress.say(`waiting for OVN to install ${missing().join(", ")} on this node`);
+  await untilInstalled(
+    nics,
+    uid,
+    () => missing().length === 0,
+    signal,
+    () => {
+      const words = `OVN has not installed ${missing().join(", ")} on this node within ${INSTALLED_MS / 1_000} s`;
+      return new UserError("NetworkNotInstalled", `${words}; look at ovn-controller on this node, and at ovn-central`);
+    },
+  );
+}
+
+async function untilInstalled(
+  nics: Pick<Nics, "onChange">,
+  instanceUid: string,
+  done: () => boolean,
+  signal: AbortSignal,
+  late: () => Error,
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const look = (): void => {
+    if (done()) resolve();
+  };
+  const unwatch = nics.onChange((nic) => {
+    if (nic.instanceUid === instanceUid) look();
+  });
+  const timer = setTimeout(() => reject(late()), INSTALLED_MS);
+  const aborted = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error("ended"));
+  signal.addEventListener("abort", aborted, { once: true });
+  try {
+    signal.throwIfAborted();
+    look();
+    await promise;
+  } finally {
+    unwatch();
+    clearTimeout(timer);
+    signal.removeEventListener("abort", aborted);
+  }
+}
+
+const newSecret = ({ migration, attempt }: MoveNote): NonNullable<MoveNote["secret"]> => ({
+  identity: `move-${migration.uid.slice(0, 8)}-${attempt}`,
+  key: randomBytes(32).toString("hex"),
+});

@@ -1,0 +1,425 @@
+/**
+ * The target's side of one attempt: sees, asks what it may do (handover/target.ts), does it, and waits for news. How the place for
+ * the guest is made is prepare.ts.
+ */
+import type { Handover, Migration, MigrationTarget } from "../../../crds/migration.ts";
+import { errorText } from "../../errors.ts";
+import type { IncomingState, MoveEvent, Offer } from "../../instance/move.ts";
+import type { SourceMessage } from "../channel/messages.ts";
+import type { TargetLink } from "../channel/server.ts";
+import { decideTarget } from "../handover/target.ts";
+import type { TargetAction, TargetView } from "../handover/types.ts";
+import type { MoveNote, Why } from "../notes.ts";
+import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
+import { newest, writeRecord } from "../record.ts";
+import { Underway, Wake } from "../underway.ts";
+
+/** How long it waits for the source's agent to come (back) while the guest is not here. */
+const ALONE_MS = 120_000;
+/** After Done: until the source has let go of the disks that it wrote to. */
+const LET_GO_MS = 3_000;
+const ASK_AGAIN_MS = 1_000;
+
+export interface TargetParts extends SideParts {
+  /** Where the source's agent finds this one: host:port. */
+  endpoint: () => string;
+  /** Makes the guest's place and a QEMU that waits. May be repeated. */
+  prepare: (
+    note: MoveNote,
+    migration: Migration,
+    progress: { note: (change: (note: MoveNote) => MoveNote) => Promise<void>; say: (message: string) => void },
+    signal: AbortSignal,
+  ) => Promise<Offer>;
+  /** Undoes all of it. May be repeated. */
+  destroy: (note: MoveNote, signal: AbortSignal) => Promise<void>;
+  /** Why the claim cannot be relied on any more. */
+  claimTrouble: (migration: Migration) => string | undefined;
+}
+
+export class TargetMove {
+  readonly #parts: TargetParts;
+  readonly #wake = new Wake();
+  readonly #underway: Underway;
+  #note: MoveNote;
+  #migration: Migration;
+  #record: Handover | undefined;
+  #qemu: IncomingState | undefined;
+  #changes = 0;
+  #preparing: "no" | "yes" | "done" = "no";
+  #prepareStop = new AbortController();
+  #offer: Offer | undefined;
+  #link: TargetLink | undefined;
+  #aloneSince: number;
+  #go = false;
+  #goAt: number | undefined;
+  #ranSaid = false;
+  #letGo = false;
+  #doneAt: number | undefined;
+  #out: Why | undefined;
+  #destroyed = false;
+  /** The exports of its disks are gone. */
+  #closed = false;
+  #timer: object | undefined;
+  readonly #marks: { mark: string; ms: number }[] = [];
+
+  constructor(parts: TargetParts, note: MoveNote, migration: Migration) {
+    this.#parts = parts;
+    this.#note = note;
+    this.#migration = migration;
+    this.#record = migration.status?.handover;
+    this.#out = note.why;
+    this.#aloneSince = parts.clock.monotonic();
+    const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
+    this.#underway = new Underway({
+      clock: parts.clock,
+      ended: () => this.#changed(),
+      failed: (key, error, count) => {
+        if (count === 1) parts.log.warn({ ...name, error: errorText(error) }, `${key} failed; trying again`);
+      },
+    });
+  }
+
+  get note(): MoveNote {
+    return this.#note;
+  }
+
+  get migration(): Migration {
+    return this.#migration;
+  }
+
+  /** The guest is this node's own by now: its ordinary controller may look after it. */
+  get arrived(): boolean {
+    return this.#isDone() && this.#note.mark === "Ran";
+  }
+
+  news(migration: Migration | undefined, record?: Handover): void {
+    if (migration !== undefined) this.#migration = migration;
+    this.#record = newest(this.#record, record ?? migration?.status?.handover);
+    this.#wake.call();
+  }
+
+  /** The source's agent has come; a new connection takes the place of an old one. */
+  take(link: TargetLink): void {
+    this.#link = link;
+    link.onMessage((message) => this.#hear(message, link));
+    link.onClose(() => {
+      if (this.#link !== link) return;
+      this.#link = undefined;
+      this.#aloneSince = this.#parts.clock.monotonic();
+      this.#wake.call();
+    });
+    this.#wake.call();
+  }
+
+  /** Resolves when this side is settled (true) or the signal aborts (false); all goes on in the next life of the agent. */
+  async run(signal: AbortSignal): Promise<boolean> {
+    const { moves, clock } = this.#parts;
+    const unwatch = moves.onMove(this.#note.instance.uid, (event) => this.#event(event));
+    const aborted = (): void => this.#wake.call();
+    signal.addEventListener("abort", aborted);
+    const stop = new AbortController();
+    try {
+      while (!signal.aborted) {
+        const view = await this.#look();
+        const again = view !== undefined && (await this.#act(decideTarget(view), stop.signal));
+        if (again === "settled") return true;
+        if (again) continue;
+        this.#advance(stop.signal);
+        await this.#wake.wait();
+      }
+      return false;
+    } finally {
+      signal.removeEventListener("abort", aborted);
+      stop.abort();
+      unwatch();
+      clock.clearTimeout(this.#timer);
+      this.#link?.close("this agent ends; another one follows");
+      await this.#underway.close();
+    }
+  }
+
+  async #look(): Promise<TargetView | undefined> {
+    if (this.#qemu === undefined) {
+      const changes = this.#changes;
+      try {
+        const found = await this.#parts.moves.incoming(this.#note.instance.uid);
+        if (changes !== this.#changes) return this.#look();
+        this.#qemu = found;
+      } catch (error) {
+        this.#parts.log.warn(
+          { instance: this.#note.instance.name, error: errorText(error) },
+          "QEMU does not say how its move is",
+        );
+        this.#later(ASK_AGAIN_MS);
+        return undefined;
+      }
+    }
+    // One that is being made, or will be, is not one that has died.
+    const coming = this.#qemu === "gone" && !this.#destroyed && this.#out === undefined && this.#willPrepare();
+    const mark = this.#note.mark;
+    return {
+      attempt: this.#note.attempt,
+      record: this.#record,
+      qemu: coming ? "waiting" : this.#qemu,
+      missing: false,
+      note: mark === "Refusing" || mark === "Ran" ? mark : "none",
+      go: this.#go,
+      wantsOut: this.#wantsOut(),
+      sourceEnded: false,
+      keep: this.#migration.spec.keep,
+      leftovers: !this.#destroyed,
+    };
+  }
+
+  #willPrepare(): boolean {
+    if (this.#preparing === "yes") return true;
+    return this.#preparing === "no" && this.#stateNow() === "Copying" && this.#note.receiving !== true;
+  }
+
+  #stateNow(): Handover["state"] | undefined {
+    return this.#record?.attempt === this.#note.attempt ? this.#record.state : undefined;
+  }
+
+  #isDone(): boolean {
+    return this.#stateNow() === "Done";
+  }
+
+  #wantsOut(): boolean {
+    this.#out ??= this.#reasonToLeave();
+    return this.#out !== undefined;
+  }
+
+  #reasonToLeave(): Why | undefined {
+    if (this.#note.mark === "Ran" || this.#isDone()) return undefined;
+    const trouble = this.#parts.claimTrouble(this.#migration);
+    if (trouble !== undefined) return { reason: "ClaimLost", message: trouble, retryable: true };
+    if (this.#offer === undefined || this.#link !== undefined) return undefined;
+    const left = this.#aloneSince + ALONE_MS - this.#parts.clock.monotonic();
+    if (left <= 0) {
+      const message = `the agent of node ${this.#migration.status?.sourceNode ?? ""} has not been heard of for ${ALONE_MS / 1_000} s`;
+      return { reason: "SourceSilent", message, retryable: true };
+    }
+    this.#later(left);
+    return undefined;
+  }
+
+  async #act(actions: readonly TargetAction[], signal: AbortSignal): Promise<boolean | "settled"> {
+    for (const action of actions) {
+      if (action.do === "note") {
+        await this.#promise(action.note);
+        return true;
+      }
+      if (action.do === "resume") return this.#resume();
+      if (action.do === "settled") return (await this.#settle(signal)) ? "settled" : false;
+      this.#begin(action, signal);
+    }
+    return false;
+  }
+
+  /** In the background; what is under way already is not begun again. */
+  #begin(action: TargetAction, signal: AbortSignal): void {
+    const { driver, checkpoint, client } = this.#parts;
+    switch (action.do) {
+      case "note":
+      case "settled":
+      case "resume":
+        return;
+      case "write":
+        // What the source hears by the connection it need not wait for.
+        this.#sayRan();
+        this.#underway.start(`writing the record (${action.from.state} to ${action.to.state})`, async () => {
+          if (action.to.state === "Done") await checkpoint("target", "write-done");
+          this.#record = newest(this.#record, await writeRecord(client, this.#ref, action));
+        });
+        return;
+      case "bootAgain": {
+        const { uid } = this.#note.instance;
+        this.#underway.start("ending half a guest", () => driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal));
+        return;
+      }
+      case "destroy":
+        this.#prepareStop.abort();
+        if (this.#underway.has(PREPARING)) return;
+        this.#underway.start("removing what was made for the guest", async () => {
+          await checkpoint("target", "release");
+          await this.#parts.destroy(this.#note, signal);
+          this.#destroyed = true;
+        });
+    }
+  }
+
+  async #promise(mark: "Refusing" | "Ran"): Promise<void> {
+    const { checkpoint, log } = this.#parts;
+    if (mark === "Ran") await checkpoint("target", "note-ran");
+    const why = mark === "Refusing" ? (this.#out ??= QEMU_DIED) : undefined;
+    await this.#writeNote((note) => ({ ...note, mark, ...(why === undefined ? {} : { why }) }));
+    if (why === undefined) {
+      this.#mark("noted");
+      return;
+    }
+    log.warn({ migration: this.#note.migration.name, ...why }, "the target takes no more");
+    this.#link?.send({ type: "gave-up", ...why, message: why.message.slice(0, 4_000) });
+    this.#say({ state: "GivenUp", ...why, message: why.message.slice(0, 4_096) });
+  }
+
+  /** In the guest's pause: nothing else is done here. */
+  async #resume(): Promise<boolean> {
+    const { moves, checkpoint, log, clock } = this.#parts;
+    try {
+      await checkpoint("target", "resume");
+      await moves.resume(this.#note.instance.uid);
+      this.#mark("resumed");
+      this.#sayRan();
+      this.#set("running");
+      return true;
+    } catch (error) {
+      log.error({ instance: this.#note.instance.name, error: errorText(error) }, "the guest could not be let run; trying again");
+      this.#qemu = undefined;
+      clock.clearTimeout(this.#timer);
+      this.#timer = undefined;
+      this.#later(ASK_AGAIN_MS);
+      return false;
+    }
+  }
+
+  #sayRan(): void {
+    if (this.#ranSaid || this.#note.mark !== "Ran" || this.#link === undefined) return;
+    this.#link.send({ type: "ran", marks: this.#marks });
+    this.#ranSaid = true;
+  }
+
+  async #settle(signal: AbortSignal): Promise<boolean> {
+    const { moves, notes, metrics, log, clock } = this.#parts;
+    const done = this.#isDone();
+    if (done) {
+      this.#sayRan();
+      this.#say({ state: "Running" });
+      this.#doneAt ??= clock.monotonic();
+      const left = this.#doneAt + LET_GO_MS - clock.monotonic();
+      if (!this.#letGo && left > 0 && this.#qemu === "running") {
+        this.#later(left);
+        return false;
+      }
+      if (this.#qemu === "running" && !this.#closed) {
+        this.#underway.start("closing the disks' exports", async () => {
+          signal.throwIfAborted();
+          await moves.closeDisks(this.#note.instance.uid);
+          this.#closed = true;
+        });
+        return false;
+      }
+    } else {
+      const why = this.#out ?? this.#note.why;
+      this.#say({ state: "Released", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
+    }
+    await notes.remove(this.#note);
+    metrics.ended("target", done ? "moved" : "given-up");
+    log.info(
+      { migration: this.#note.migration.name, attempt: this.#note.attempt },
+      done ? "the guest lives here" : "nothing of the guest is left here",
+    );
+    return true;
+  }
+
+  #advance(signal: AbortSignal): void {
+    const { checkpoint, prepare, endpoint } = this.#parts;
+    if (this.#stateNow() !== "Copying" && this.#stateNow() !== "Handover") return;
+    if (this.#note.mark !== "none" || this.#out !== undefined || this.#preparing !== "no") return;
+    this.#preparing = "yes";
+    this.#underway.start(PREPARING, async () => {
+      const both = AbortSignal.any([signal, this.#prepareStop.signal]);
+      try {
+        await checkpoint("target", "prepare");
+        const progress = {
+          note: (change: (note: MoveNote) => MoveNote) => this.#writeNote(change),
+          say: (message: string) => this.#say({ state: "Preparing", message }),
+        };
+        this.#say({ state: "Preparing" });
+        this.#offer = await prepare(this.#note, this.#migration, progress, both);
+        await checkpoint("target", "ready");
+        this.#aloneSince = this.#parts.clock.monotonic();
+        this.#say({ state: "Ready", endpoint: endpoint() });
+      } catch (error) {
+        if (!both.aborted) this.#out ??= whyOf(error, "TargetFailed");
+      } finally {
+        this.#preparing = "done";
+      }
+    });
+  }
+
+  #hear(message: SourceMessage, link: TargetLink): void {
+    switch (message.type) {
+      case "want-offer":
+        this.#sendOffer(link);
+        return;
+      case "go":
+        if (message.attempt !== this.#note.attempt) return;
+        this.#goAt ??= this.#parts.clock.monotonic();
+        if (this.#note.mark === "Refusing") link.send({ type: "refusing" });
+        // Asked again, because the answer was lost.
+        if (this.#go) this.#ranSaid = false;
+        this.#go = true;
+        if (this.#qemu === "running") this.#sayRan();
+        break;
+      case "let-go":
+        this.#letGo = true;
+        break;
+      case "gave-up":
+        this.#out ??= { reason: "SourceGaveUp", message: message.message, retryable: message.retryable };
+    }
+    this.#wake.call();
+  }
+
+  #sendOffer(link: TargetLink): void {
+    if (this.#offer === undefined) return;
+    const { secret } = this.#note;
+    link.send({ type: "offer", ...this.#offer, ...(secret === undefined ? {} : { secret }) });
+  }
+
+  #event(event: MoveEvent): void {
+    if (event.kind === "complete") this.#mark("complete");
+    if (event.kind === "round" || event.kind === "disk-ready") return;
+    this.#changed();
+  }
+
+  #set(qemu: IncomingState): void {
+    this.#changes += 1;
+    this.#qemu = qemu;
+    this.#wake.call();
+  }
+
+  #changed(): void {
+    this.#changes += 1;
+    this.#qemu = undefined;
+    this.#wake.call();
+  }
+
+  async #writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
+    const next = change(this.#note);
+    await this.#parts.notes.write(next);
+    this.#note = next;
+  }
+
+  #say(words: Partial<MigrationTarget> & Pick<MigrationTarget, "state">): void {
+    this.#parts.reporter.say(this.#ref, { role: "target", words: { ...words, attempt: this.#note.attempt } });
+  }
+
+  /** Counted from the source's `go`. */
+  #mark(mark: string): void {
+    if (this.#goAt === undefined) return;
+    this.#marks.push({ mark, ms: Math.round((this.#parts.clock.monotonic() - this.#goAt) * 10) / 10 });
+  }
+
+  #later(ms: number): void {
+    const { clock } = this.#parts;
+    clock.clearTimeout(this.#timer);
+    this.#timer = clock.setTimeout(() => this.#wake.call(), ms);
+  }
+
+  get #ref(): MigrationRef {
+    return this.#note.migration;
+  }
+}
+
+const PREPARING = "preparing the guest's place";
+const QEMU_DIED: Why = { reason: "TargetDied", message: "the QEMU that waited for the guest has ended", retryable: true };

@@ -1,0 +1,39 @@
+/** The disks of a guest that comes: empty ones where its bytes are copied, the shared ones where they are not. */
+import { join } from "node:path";
+import type { Instance } from "../../../crds/instance.ts";
+import type { MigrationDisk } from "../../../crds/migration.ts";
+import { UserError } from "../../errors.ts";
+import type { MachineDisk } from "../../instance/driver.ts";
+import type { Pools } from "../../pool/index.ts";
+import { exists } from "../../pool/files.ts";
+import type { GuestIdentity } from "../../types.ts";
+
+/** Makes what is missing; repeatable. Throws UserError with the pool's reason. */
+export async function ensureDisks(
+  pools: Pick<Pools, "ensureVolume" | "place">,
+  instance: Instance,
+  disks: readonly MigrationDisk[],
+  identity: GuestIdentity,
+  signal: AbortSignal,
+): Promise<MachineDisk[]> {
+  const found: MachineDisk[] = [];
+  const instanceUid = instance.metadata.uid;
+  for (const { name, targetPool: pool, sizeBytes, copy } of disks) {
+    if (copy) {
+      const volume = await pools.ensureVolume({ pool, instanceUid, disk: name, sizeBytes, ...identity }, signal);
+      if (volume.sizeBytes !== sizeBytes) {
+        const message = `disk ${name} in pool ${pool} has ${volume.sizeBytes} bytes where ${sizeBytes} are to be copied`;
+        throw new UserError("DiskSizeDiffers", message);
+      }
+      found.push({ id: name, pool, path: volume.path });
+    } else {
+      const path = join((await pools.place(pool)).volumes, instanceUid, `${name}.raw`);
+      if (!(await exists(path))) {
+        const message = `pool ${pool} is said to be shared, but disk ${name} is not in it on this node; does every node mount the same file system?`;
+        throw new UserError("SharedDiskMissing", message);
+      }
+      found.push({ id: name, pool, path });
+    }
+  }
+  return found;
+}
