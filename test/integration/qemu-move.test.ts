@@ -1,22 +1,178 @@
-/** Real QEMUs under TCG: a guest moves from one to the other, or does not. */
+/** Real QEMUs under TCG: a guest moves from one to the other. */
+import { createServer } from "node:net";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { skipped, unable, WAIT } from "./qemu/fixture.ts";
-import { logOf, newSecret, useMoves } from "./qemu/move-fixture.ts";
+import { signal, skipped, unable, WAIT } from "./qemu/fixture.ts";
+import {
+  ADDRESS,
+  ask,
+  countOpen,
+  dirty,
+  expectNoTrace,
+  expectRuns,
+  logOf,
+  newSecret,
+  PORTS,
+  useMoves,
+} from "./qemu/move-fixture.ts";
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
   const t = useMoves();
 
   test.each([
-    ["in clear", undefined],
-    ["by TLS", newSecret()],
-  ])("a guest moves %s; its log has no gap", async (_, secret) => {
+    ["in clear", undefined, 0],
+    ["by TLS", newSecret(), 0],
+    ["by several connections", undefined, 2],
+    ["by several connections with TLS", newSecret(), 2],
+  ])("a guest moves %s; its log has no gap", async (_, secret, streams) => {
     const plan = await t.start();
-    const arrived = await t.move(t.a, t.b, plan, { secret });
+    await dirty(t.a, t.instanceUid, 20, 32);
+    const atSource = t.events(t.a);
+    const arrived = await t.move(t.a, t.b, plan, { secret, streams });
     expect(await t.a.driver.observe(t.instanceUid)).toMatchObject({ state: "paused", runState: "postmigrate" });
+    expect(await t.a.moves.outgoing(t.instanceUid)).toBe("complete");
+    expect(await t.b.moves.incoming(t.instanceUid)).toBe("running");
+    expect((await logOf(arrived)).records).toBeGreaterThanOrEqual((await logOf(plan)).records);
+    await expectRuns(t.b, arrived);
+    await expectNoTrace(t.b, arrived);
+    expect(atSource.map(({ kind }) => kind)).toEqual(expect.arrayContaining(["disk-ready", "round", "stop", "held", "complete"]));
+    const names = t.a.moves.marks(t.instanceUid).map(({ name }) => name);
+    expect(names.slice(0, 4)).toEqual(["disks-started", "disks-ready", "memory-started", "pause-allowed"]);
+    expect(names.slice(4).toSorted()).toEqual(["complete", "continued", "disks-finished", "held", "stopped"]);
+    expect(t.b.moves.marks(t.instanceUid).map(({ name }) => name)).toEqual(["listening", "complete", "resumed"]);
+    // the target's QEMU is an ordinary guest's
+    await t.leave(t.a);
+    await t.b.driver.stop(t.instanceUid, { mode: "clean", deadlineMs: 20_000 }, signal);
+    expect(await t.b.driver.observe(t.instanceUid)).toMatchObject({ state: "exited", exit: { reason: "Stopped" } });
+    expect(await logOf(arrived)).toMatchObject({ hole: false, torn: false });
+  });
+
+  test("an idle guest runs on until its pause is allowed, for as long as that takes", async () => {
+    const plan = await t.start({ kind: "IDLE", memoryMib: 64 });
+    const out = t.outgoing(await t.receive(t.b, plan), plan);
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    const events = t.events(t.a);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await pause(3_000);
+    expect(events.map(({ kind }) => kind)).not.toContain("stop");
+    expect(await t.a.moves.outgoing(t.instanceUid)).toBe("copying");
+    const { expectedPauseMs, memory } = await t.a.moves.counters(t.instanceUid);
+    expect(expectedPauseMs).toBeLessThan(300);
+    // QEMU's own loop would make more than ten thousand rounds a second of it
+    await pause(1_000);
+    expect((await t.a.moves.counters(t.instanceUid)).memory.rounds - memory.rounds).toBeLessThan(10_000);
+    await t.a.moves.allowPause(t.instanceUid, 300);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.b.moves.resume(t.instanceUid);
     expect(await t.b.driver.observe(t.instanceUid)).toMatchObject({ state: "running" });
-    const before = await logOf(arrived);
-    expect(before.records).toBeGreaterThanOrEqual((await logOf(plan)).records);
-    await expect.poll(async () => (await logOf(arrived)).records, WAIT).toBeGreaterThan(before.records + 5);
-    expect(await logOf(arrived)).toMatchObject({ hole: false });
+  });
+
+  test("a pause longer than allowed does not begin; throttled, the guest gets there", async () => {
+    const plan = await t.start();
+    await dirty(t.a, t.instanceUid, 400, 96);
+    const out = t.outgoing(await t.receive(t.b, plan), plan, { maxBytesPerSecond: 40 * 2 ** 20 });
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await expect.poll(async () => (await t.a.moves.counters(t.instanceUid)).memory.rounds, WAIT).toBeGreaterThan(3);
+    const before = await t.a.moves.counters(t.instanceUid);
+    expect(before.expectedPauseMs).toBeGreaterThan(300);
+    expect(before.memory.dirtyBytesPerSecond).toBeGreaterThan(10 * 2 ** 20);
+    expect(before.memory.throttlePercent ?? 0).toBeLessThanOrEqual(1);
+    await t.a.moves.throttle(t.instanceUid, true);
+    await expect
+      .poll(async () => (await t.a.moves.counters(t.instanceUid)).memory.throttlePercent, { timeout: 60_000, interval: 100 })
+      .toBeGreaterThan(30);
+    await t.a.moves.allowPause(t.instanceUid, 500);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.b.moves.resume(t.instanceUid);
+    expect(await t.b.driver.observe(t.instanceUid)).toMatchObject({ state: "running" });
+  });
+
+  test("a limit holds for disks and memory, and can be changed on the way", async () => {
+    const plan = await t.start({ moreDisks: [64] });
+    await writeFile(plan.disks[1]?.path ?? "", Buffer.alloc(64 * 2 ** 20, "x"), { flag: "r+" });
+    const out = t.outgoing(await t.receive(t.b, plan), plan, { maxBytesPerSecond: 32 * 2 ** 20 });
+    let from = performance.now();
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    // the second disk has 64 MiB and half of the limit
+    expect(performance.now() - from).toBeGreaterThan(3_000);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await pause(1_500);
+    const { memory } = await t.a.moves.counters(t.instanceUid);
+    expect(memory.bytesPerSecond).toBeGreaterThan(16 * 2 ** 20);
+    expect(memory.bytesPerSecond).toBeLessThan(34 * 2 ** 20);
+    expect(memory.rounds).toBe(1);
+    await t.a.moves.limit(t.instanceUid, undefined);
+    from = performance.now();
+    await expect.poll(async () => (await t.a.moves.counters(t.instanceUid)).memory.rounds, WAIT).toBeGreaterThan(1);
+    expect(performance.now() - from).toBeLessThan(1_500);
+    await t.a.moves.allowPause(t.instanceUid, 500);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.b.moves.resume(t.instanceUid);
+  });
+
+  test("a limited move is allowed its pause: the switchover is not slowed", async () => {
+    const plan = await t.start();
+    await dirty(t.a, t.instanceUid, 10, 64);
+    const out = t.outgoing(await t.receive(t.b, plan), plan, { maxBytesPerSecond: 24 * 2 ** 20 });
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await t.a.moves.allowPause(t.instanceUid, 1_000);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.b.moves.resume(t.instanceUid);
+    const at = (name: string): number => t.a.moves.marks(t.instanceUid).find((mark) => mark.name === name)?.at ?? 0;
+    expect(at("complete") - at("stopped")).toBeLessThan(1_000);
+  });
+
+  test("several disks, most of them empty: zeros take no room at the target", async () => {
+    const plan = await t.start({ moreDisks: [200, 10] });
+    const arrived = await t.move(t.a, t.b, plan);
+    await expectRuns(t.b, arrived);
+    const { stat } = await import("node:fs/promises");
+    const empty = await stat(arrived.disks[1]?.path ?? "");
+    expect(empty.size).toBe(200 * 2 ** 20);
+    expect(empty.blocks * 512).toBeLessThan(2 ** 20);
+  });
+
+  test("ten moves to and fro leave nothing behind", async () => {
+    let plan = await t.start();
+    let counted: number | undefined;
+    let [here, there] = [t.a, t.b];
+    for (let round = 0; round < 10; round++) {
+      plan = await t.move(here, there, plan, round % 2 === 0 ? { secret: newSecret() } : {});
+      await t.leave(here);
+      [here, there] = [there, here];
+      await expectNoTrace(here, plan);
+      const open = await countOpen(here, t.instanceUid);
+      counted ??= open;
+      expect(open).toBeLessThanOrEqual(counted);
+    }
+    await expectRuns(here, plan);
+  }, 180_000);
+
+  test("a port that is taken is passed over", async () => {
+    const plan = await t.start({ kind: "IDLE" });
+    const servers = [];
+    for (let port = PORTS[0]; port <= PORTS[1] - 2; port++) {
+      const server = createServer().listen(port, ADDRESS);
+      await once(server, "listening");
+      servers.push(server);
+    }
+    try {
+      const { offer } = await t.receive(t.b, plan);
+      expect([offer.ramPort, offer.diskPort].toSorted()).toEqual([PORTS[1] - 1, PORTS[1]]);
+      await t.b.moves.abandon(t.instanceUid);
+    } finally {
+      for (const server of servers) server.close();
+    }
+  });
+
+  test("what a device of the guest's stands in the way of a move is asked of QEMU", async () => {
+    await t.start({ kind: "IDLE" });
+    expect(await t.a.moves.blockers(t.instanceUid)).toEqual([]);
+    expect(await ask(t.a, t.instanceUid, "query-status")).toMatchObject({ running: true });
   });
 });

@@ -73,11 +73,11 @@ export class Monitors {
     try {
       return await QmpSession.connect(join(directory, HANDED.qmp.name), {
         clock,
-        deadlineMs: Math.min(deadlineMs, FIRST_MONITOR_MS),
+        greetingMs: Math.min(deadlineMs, FIRST_MONITOR_MS),
       });
     } catch (error) {
       if (!(error instanceof QmpTimeout)) throw error;
-      return QmpSession.connect(join(directory, HANDED.qmp2.name), { clock, deadlineMs });
+      return QmpSession.connect(join(directory, HANDED.qmp2.name), { clock, greetingMs: deadlineMs });
     }
   }
 

@@ -1,6 +1,6 @@
 /** Two nodes on one machine, and a guest that moves between them. */
 import { randomBytes, randomUUID } from "node:crypto";
-import { chown, mkdir, readdir, truncate, writeFile } from "node:fs/promises";
+import { chown, mkdir, readdir, stat, truncate, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
@@ -46,6 +46,8 @@ export interface MoveTest {
   /** Ends the guest at the node that it has left, and its volumes there. */
   leave(node: Node): Promise<void>;
   events(node: Node): MoveEvent[];
+  /** The agents end, and others take their place. */
+  replaceAgents(): Promise<void>;
 }
 
 export interface Arrival {
@@ -56,7 +58,8 @@ export interface Arrival {
 
 export const newSecret = (): MoveSecret => ({ identity: "move-1", key: randomBytes(32).toString("hex") });
 
-export function useMoves(): MoveTest {
+/** Registers the hooks. A guest for each test; or one for all of a file's, which outlives whatever is done to its moves. */
+export function useMoves(scope: "test" | "file" = "test"): MoveTest {
   const machines: Machine[] = [];
   let nodes: Node[] = [];
   let instanceUid = "";
@@ -64,18 +67,23 @@ export function useMoves(): MoveTest {
   beforeAll(async () => {
     process.env["DROVER_NODE_PID"] = String(process.pid);
     machines.push(await makeMachine("a"), await makeMachine("b"));
+    if (scope === "file") begin();
   }, 300_000);
   afterAll(async () => {
+    if (scope === "file") await end();
     for (const machine of machines) await machine.remove();
   });
-  beforeEach(() => {
+  if (scope === "test") {
+    beforeEach(() => begin());
+    afterEach(() => end());
+  }
+
+  function begin(): void {
     instanceUid = randomUUID();
-    nodes = machines.map((machine) => {
-      const driver = new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups });
-      return { machine, driver, moves: driver.moves };
-    });
-  });
-  afterEach(async () => {
+    nodes = newNodes();
+  }
+
+  async function end(): Promise<void> {
     for (const { machine, driver } of nodes) {
       for (const uid of await driver.list()) {
         await driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal);
@@ -85,7 +93,13 @@ export function useMoves(): MoveTest {
       expect(await machine.processes()).toEqual([]);
       expect(await readdir(machine.paths.instances)).toEqual([]);
     }
-  });
+  }
+
+  const newNodes = (): Node[] =>
+    machines.map((machine) => {
+      const driver = new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups });
+      return { machine, driver, moves: driver.moves };
+    });
 
   const node = (index: number): Node => {
     const found = nodes[index];
@@ -172,6 +186,10 @@ export function useMoves(): MoveTest {
     get instanceUid() {
       return instanceUid;
     },
+    async replaceAgents() {
+      for (const { driver } of nodes) await driver.close();
+      nodes = newNodes();
+    },
     start,
     receive,
     outgoing,
@@ -193,7 +211,6 @@ async function emptyVolume(disk: MachineDisk, bytes: number, owner: { uid: numbe
 }
 
 async function sizeOf(disk: MachineDisk | undefined): Promise<number> {
-  const { stat } = await import("node:fs/promises");
   return disk ? (await stat(disk.path)).size : 0;
 }
 
@@ -225,6 +242,33 @@ export const dirty = (node: Node, instanceUid: string, rate: number, mib: number
   inGuest(node, instanceUid, "/bin/wget", "-q", "-O", "/dev/null", `http://127.0.0.1/dirty/${rate}/${mib}`);
 
 export const logOf = (plan: MachinePlan): Promise<LogReport> => checkLog(plan.disks[0]?.path ?? "");
+
+/** The guest runs here and writes on. */
+export async function expectRuns(node: Node, plan: MachinePlan): Promise<void> {
+  expect(await node.driver.observe(plan.instanceUid)).toMatchObject({ state: "running", runState: "running" });
+  const { records } = await logOf(plan);
+  await expect.poll(async () => (await logOf(plan)).records, WAIT).toBeGreaterThan(records + 3);
+  expect(await logOf(plan)).toMatchObject({ hole: false });
+}
+
+/** Nothing of a move is left in the guest's QEMU. */
+export async function expectNoTrace(node: Node, plan: MachinePlan): Promise<void> {
+  const { instanceUid } = plan;
+  const text = async (command: string, args = {}): Promise<string> => JSON.stringify(await ask(node, instanceUid, command, args));
+  expect(await text("query-block-jobs")).toBe("[]");
+  expect(await text("query-block-exports")).toBe("[]");
+  expect(await text("query-named-block-nodes", { flat: true })).not.toContain("move-");
+  expect(await text("qom-list", { path: "/objects" })).not.toContain("move-");
+  expect(await text("query-migrate-parameters")).toContain('"tls-creds":""');
+  const directory = await readdir(node.machine.paths.instanceVm(instanceUid));
+  expect(directory.toSorted()).toEqual(["console.log", "qga", "qmp", "qmp2"]);
+}
+
+/** Descriptors of the guest's QEMU. */
+export async function countOpen(node: Node, instanceUid: string): Promise<number> {
+  const { pid } = await node.driver.observe(instanceUid);
+  return (await readdir(`/proc/${pid}/fd`)).length;
+}
 
 /** Asks the guest's QEMU at this node, beside the driver. */
 export async function ask({ machine }: Node, instanceUid: string, command: string, args = {}): Promise<unknown> {

@@ -5,9 +5,9 @@ import type { InstanceNote } from "../../driver.ts";
 import type { IncomingPlan, IncomingState, Offer } from "../../move.ts";
 import { DEADLINE, type QemuContext, type Run } from "../context.ts";
 import { endProcess } from "../observe.ts";
-import { findProcess } from "../process.ts";
+import { findProcess, goneWithin } from "../process.ts";
 import { queryStatus } from "../qmp/commands.ts";
-import { QmpError } from "../qmp/errors.ts";
+import { QmpClosed, QmpError } from "../qmp/errors.ts";
 import type { QmpEvent, QmpSession } from "../qmp/session.ts";
 import { startMachine } from "../start.ts";
 import {
@@ -119,8 +119,16 @@ async function onFreePort(
 export async function incomingState(context: QemuContext, instanceUid: string): Promise<IncomingState> {
   const found = await findIncoming(context, instanceUid);
   if (!found?.process) return "gone";
-  const qmp = await context.monitors.session(instanceUid, DEADLINE.ask);
-  const [status, migration] = await Promise.all([queryStatus(qmp), queryMigrate(qmp)]);
+  let status: Awaited<ReturnType<typeof queryStatus>>;
+  let migration: Migration;
+  try {
+    const qmp = await context.monitors.session(instanceUid, DEADLINE.ask);
+    [status, migration] = await Promise.all([queryStatus(qmp), queryMigrate(qmp)]);
+  } catch (error) {
+    // QEMU ends itself when what comes in breaks off
+    if (error instanceof QmpClosed && (await goneWithin(found.process, DEADLINE.closeToEnd, context.clock))) return "gone";
+    throw error;
+  }
   if (found.run.incoming?.resumed === true || status.running) return "running";
   return status.status !== "inmigrate" && hasArrived(migration) ? "complete" : "waiting";
 }

@@ -50,7 +50,7 @@ export class SideDoor {
     if (this.#session && !this.#session.isClosed) return this.#session;
     const { paths, clock } = this.#context;
     const directory = paths.instanceVm(this.#instanceUid);
-    const options = { clock, deadlineMs: MOVE_DEADLINE.monitor };
+    const options = { clock, greetingMs: MOVE_DEADLINE.monitor };
     const connect = (name: string): Promise<QmpSession> => QmpSession.connect(join(directory, name), options);
     // the driver's own connection is at one of the two, the first as a rule
     this.#session = await connect(HANDED.qmp2.name).catch(() => connect(HANDED.qmp.name));

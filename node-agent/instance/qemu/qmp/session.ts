@@ -13,8 +13,10 @@ export interface QmpEvent {
 }
 
 export interface QmpOptions {
-  /** For connecting and the handshake, and for each command that says nothing else. Default: 5 s. */
+  /** For each command that says nothing else. Default: 5 s. */
   deadlineMs?: number;
+  /** For the greeting after connecting, and for each step of the handshake. Default: as for commands. */
+  greetingMs?: number;
   clock?: Clock;
 }
 
@@ -40,6 +42,7 @@ export class QmpSession {
   readonly #stream: Duplex;
   readonly #clock: Clock;
   readonly #deadlineMs: number;
+  readonly #greetingMs: number;
   readonly #decoder = new LineDecoder();
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Set<(event: QmpEvent) => void>();
@@ -53,6 +56,7 @@ export class QmpSession {
     this.#stream = stream;
     this.#clock = options.clock ?? realClock;
     this.#deadlineMs = options.deadlineMs ?? DEADLINE_MS;
+    this.#greetingMs = options.greetingMs ?? this.#deadlineMs;
     this.closed = new Promise((resolve) => {
       this.#setClosed = resolve;
     });
@@ -74,7 +78,7 @@ export class QmpSession {
       const greeting = await session.#greeting();
       const offered = isObject(greeting["QMP"]) ? greeting["QMP"]["capabilities"] : undefined;
       const outOfBand = Array.isArray(offered) && offered.includes("oob");
-      await session.execute("qmp_capabilities", outOfBand ? { enable: ["oob"] } : {});
+      await session.execute("qmp_capabilities", outOfBand ? { enable: ["oob"] } : {}, { deadlineMs: session.#greetingMs });
       session.#outOfBand = outOfBand;
       return session;
     } catch (error) {
@@ -120,7 +124,7 @@ export class QmpSession {
 
   #greeting(): Promise<JsonObject> {
     return new Promise((resolve, reject) => {
-      const timer = this.#clock.setTimeout(() => reject(new QmpTimeout("greeting", this.#deadlineMs)), this.#deadlineMs);
+      const timer = this.#clock.setTimeout(() => reject(new QmpTimeout("greeting", this.#greetingMs)), this.#greetingMs);
       const stopTimer = (): void => this.#clock.clearTimeout(timer);
       this.#greeted = (greeting) => {
         stopTimer();
