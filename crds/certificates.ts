@@ -3,6 +3,12 @@
 /** `spec.signerName` of their CertificateSigningRequests. */
 export const NODE_SIGNER = "drover.dev/agent";
 
+/**
+ * Annotation of a request: the text that the chart gave the authority (certificates.renew). An operator that does not know it is
+ * still that of the authority before, and leaves the request to its successor: nodes must not get what is about to end.
+ */
+export const AUTHORITY_ANNOTATION = "drover.dev/authority";
+
 /** Whose certificate it is: the agent's, for its talk with other agents; the switch's, for OVN's southbound database. */
 export type CertificateRole = "agent" | "chassis";
 

@@ -1,7 +1,7 @@
 /** Getting a certificate: a new key, a request to the API server, and waiting for what the operator makes of it. */
 import { createHash } from "node:crypto";
 import { execa } from "execa";
-import { certificateProfiles, NODE_SIGNER, type CertificateRole } from "../../crds/certificates.ts";
+import { AUTHORITY_ANNOTATION, certificateProfiles, NODE_SIGNER, type CertificateRole } from "../../crds/certificates.ts";
 import { ApiError, Informer, resources, type CertificateSigningRequest, type KubeClient, type Logger } from "../../kube/index.ts";
 import { readAnswer, type IdentityMaterial } from "./certificate.ts";
 
@@ -9,6 +9,8 @@ export interface Asking {
   client: KubeClient;
   node: string;
   role: CertificateRole;
+  /** What the chart calls the present authority. */
+  authority: string;
   log: Logger;
   /** How long it should be valid, seconds; the operator gives no more than its own setting. */
   expirationSeconds?: number | undefined;
@@ -98,12 +100,12 @@ export async function askForCertificate(asking: Asking, ended: AbortSignal): Pro
   }
 }
 
-async function create({ client, role, expirationSeconds }: Asking, name: string, request: string): Promise<void> {
+async function create({ client, role, authority, expirationSeconds }: Asking, name: string, request: string): Promise<void> {
   try {
     await client.create(resources.certificateSigningRequests, {
       apiVersion: "certificates.k8s.io/v1",
       kind: "CertificateSigningRequest",
-      metadata: { name },
+      metadata: { name, annotations: { [AUTHORITY_ANNOTATION]: authority } },
       spec: {
         request: Buffer.from(request).toString("base64"),
         signerName: NODE_SIGNER,

@@ -27,7 +27,7 @@ export class ChassisCertificate {
     const identity = new RenewedIdentity({
       // A certificate that could not be put down is not there: it is asked for again.
       ask: async (signal) => {
-        const material = await askForCertificate({ client, node: nodeName, role: "chassis", log }, signal);
+        const material = await askForCertificate({ client, node: nodeName, role: "chassis", authority, log }, signal);
         await writeChassisFile(directory, authority, material);
         return material;
       },

@@ -2,7 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { NODE_SIGNER } from "../../crds/certificates.ts";
+import { z } from "zod";
+import { AUTHORITY_ANNOTATION, NODE_SIGNER } from "../../crds/certificates.ts";
 import {
   Controller,
   errorText,
@@ -13,13 +14,14 @@ import {
   type KubeClient,
   type Logger,
   type ObjectKey,
+  type Requeue,
 } from "../../kube/index.ts";
 import type { Authority } from "./authority.ts";
 import type { RequestFacts } from "./request.ts";
 import { judge, nextStep } from "./rules.ts";
 
 export interface CertificateSettings {
-  /** Where tls.crt, tls.key and ca.crt of the authority lie. */
+  /** Where tls.crt, tls.key, ca.crt and authorities.json (its name, and the one before) of the authority lie. */
   directory: string;
   /** How long a certificate is valid, ms. */
   validMs: number;
@@ -35,8 +37,13 @@ export interface CertificateContext {
   requests: Pick<Informer<CertificateSigningRequest>, "get">;
 }
 
+const names = z.array(z.string());
+
 /** A shorter life is given to whom asks for it, as Kubernetes' own signers do. */
 const SHORTEST_MS = 10 * 60_000;
+
+/** How long a request of a newer authority waits for our own files to be that one's, ms. */
+const BEHIND_MS = 5_000;
 
 type Condition = NonNullable<NonNullable<CertificateSigningRequest["status"]>["conditions"]>[number];
 
@@ -44,9 +51,9 @@ type Condition = NonNullable<NonNullable<CertificateSigningRequest["status"]>["c
  * One request: denied with a reason, or approved and signed. What somebody else approved is judged all the same. Repeatable;
  * a request whose certificate is there is left alone.
  */
-export async function reconcileRequest(key: ObjectKey, ctx: CertificateContext): Promise<void> {
+export async function reconcileRequest(key: ObjectKey, ctx: CertificateContext): Promise<Requeue | void> {
   let request = ctx.requests.get(key);
-  if (request === undefined || nextStep(request) === "nothing") return;
+  if (request === undefined || nextStep(request) === "nothing") return undefined;
   const read = await readSafely(request);
   const judgement = judge(request, read, ctx.settings.namespace);
   const asked = { request: key.name, by: request.spec.username };
@@ -56,10 +63,15 @@ export async function reconcileRequest(key: ObjectKey, ctx: CertificateContext):
     if (nextStep(request) === "sign") await fail(request, reason, message, ctx);
     else await decide(request, "Denied", reason, message, ctx);
     ctx.log.warn({ ...asked, reason }, `a certificate is refused: ${message}`);
-    return;
+    return undefined;
   }
   const { node, role } = judgement.grant;
   if (read instanceof Error) throw read;
+  const wanted = request.metadata.annotations?.[AUTHORITY_ANNOTATION] ?? "";
+  if (!(await knownAuthorities(ctx.settings.directory)).includes(wanted)) {
+    ctx.log.info({ ...asked, wanted }, "a certificate waits for an operator with a newer authority");
+    return { afterMs: BEHIND_MS };
+  }
   if (nextStep(request) === "decide")
     request = await decide(request, "Approved", "NodeProven", `the token of the ${role} proves that it is on node ${node}`, ctx);
   const authority = await openAuthority(ctx.settings.directory);
@@ -75,6 +87,7 @@ export async function reconcileRequest(key: ObjectKey, ctx: CertificateContext):
   });
   await writeStatus(request, { ...request.status, certificate: Buffer.from(certificate).toString("base64") }, "status", ctx);
   ctx.log.info({ ...asked, node, role, hours: Math.round(validMs / 360_000) / 10 }, "a node has its certificate");
+  return undefined;
 }
 
 /** The controller and the cache of requests that it works on. Runs until the signal aborts. */
@@ -110,6 +123,10 @@ async function readSafely({ spec }: CertificateSigningRequest): Promise<RequestF
     return error instanceof Error ? error : new Error(errorText(error));
   }
 }
+
+/** The name of the authority that we sign with, and of the one before. */
+const knownAuthorities = async (directory: string): Promise<string[]> =>
+  names.parse(JSON.parse(await readFile(join(directory, "authorities.json"), "utf8")));
 
 /** Read anew each time: the kubelet replaces the files when the authority is renewed. */
 async function openAuthority(directory: string): Promise<Authority> {

@@ -89,7 +89,7 @@ afterAll(async () => {
 });
 
 const ask = (client: KubeClient, node: string, role: CertificateRole): Promise<IdentityMaterial> =>
-  askForCertificate({ client, node, role, log: silentLogger }, AbortSignal.timeout(20_000));
+  askForCertificate({ client, node, role, authority: "", log: silentLogger }, AbortSignal.timeout(20_000));
 
 /** Any request, however wrong, made by `client`; how it ended. */
 const made = async (
@@ -223,6 +223,19 @@ describe("a node's certificate", () => {
     expect(new X509Certificate((await waiting).cert).subject).toBe("CN=n1");
   });
 
+  it("is not given by an operator that has not got the authority that the requester was told of", async () => {
+    const client = await on("n1", "drover-agent");
+    const asking = { client, node: "n1", role: "agent" as const, authority: "new", log: silentLogger };
+    const waiting = askForCertificate(asking, AbortSignal.timeout(30_000));
+    const { name } = (await whoAsks()).metadata;
+    // An older node's request, made later, is answered meanwhile.
+    await ask(client, "n1", "agent");
+    expect((await admin.get(requests, { name }))?.status?.conditions).toBeUndefined();
+    await writeFile(join(directory, "authorities.json"), JSON.stringify(["new", ""]));
+    expect(new X509Certificate((await waiting).cert).subject).toBe("CN=n1");
+    await ask(client, "n1", "agent");
+  });
+
   it("tells the one who waits why it was refused, and that its request was deleted", async () => {
     const client = await on("n1", "drover-agent");
     await expect(ask(client, "n2", "agent")).rejects.toThrow(
@@ -246,7 +259,7 @@ describe("an agent", () => {
     const clock = new FakeClock(Date.now());
     const stop = new AbortController();
     const identity = new RenewedIdentity({
-      ask: (signal) => askForCertificate({ client, node: "n1", role: "agent", log: silentLogger }, signal),
+      ask: (signal) => askForCertificate({ client, node: "n1", role: "agent", authority: "", log: silentLogger }, signal),
       clock,
       log: silentLogger,
       random: () => 0,
@@ -315,6 +328,7 @@ describe("the authority", () => {
     await installed.upgrade("certificates.renew=now");
     const after = await read();
     expect(after["tls.crt"]).not.toBe(before["tls.crt"]);
+    expect([before["authorities.json"], after["authorities.json"]]).toEqual(['[""]', '["now",""]']);
     expect(after["ca.crt"]).toBe(`${after["tls.crt"]}${before["tls.crt"]}`);
     await installed.upgrade("certificates.renew=now");
     expect(await read()).toEqual(after);
