@@ -6,12 +6,10 @@ import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import type { Instance } from "../../crds/instance.ts";
 import { instances } from "../../crds/resources.ts";
-import { CLAIM_LABEL } from "../../crds/names.ts";
-import { Informer, KubeClient, resources } from "../../kube/index.ts";
+import { KubeClient, resources } from "../../kube/index.ts";
 import { instanceFixture } from "../../operator/instance/fixtures.ts";
 import { installChart, type Installed, NAMESPACE as SYSTEM } from "./chart-kit.ts";
 import {
-  makeNamespace,
   makePool,
   NAMESPACE,
   NetworkStandIn,
@@ -20,15 +18,14 @@ import {
   offerRoom,
   startOperator,
   until,
-  type Cluster,
   type RunningOperator,
 } from "./operator-kit.ts";
+import { makeNamespace, watchCluster, type Cluster } from "./support/cluster.ts";
 
 const key = { namespace: NAMESPACE, name: "vanished" };
 let installed: Installed;
-let cluster: Cluster;
-/** The same, as the operator sees it. */
-let asOperator: Cluster;
+let cluster: Pick<Cluster, "client" | "seenInstances" | "seenPods" | "stop">;
+let asOperator: KubeClient;
 let nodes: NodeStandIn;
 let operator: RunningOperator | undefined;
 
@@ -66,18 +63,9 @@ beforeAll(async () => {
   await makePool(client, "local");
   await offerRoom(client, "n1", "local", 10);
   await nodeReady(client, "n1", true);
-  const seenInstances = new Informer(client, instances);
-  const seenPods = new Informer(client, resources.pods, { labelSelector: CLAIM_LABEL });
-  const ended = new AbortController();
-  for (const one of [seenInstances, seenPods]) one.start(ended.signal);
-  await Promise.all([seenInstances.synced, seenPods.synced]);
-  const stop = async () => {
-    ended.abort();
-    await Promise.all([seenInstances.stopped(), seenPods.stopped()]);
-  };
-  cluster = { plane: installed.plane, client, seenInstances, seenPods, auditLog: "", stop };
+  cluster = { client, ...(await watchCluster(client)) };
   nodes = new NodeStandIn(cluster);
-  asOperator = { ...cluster, client: await serviceAccount("drover-operator") };
+  asOperator = await serviceAccount("drover-operator");
 });
 
 afterAll(async () => {
@@ -88,7 +76,7 @@ afterAll(async () => {
 });
 
 it("outlives the garbage collector, which is refused, and is deleted by the operator with its grace period", async () => {
-  operator = await startOperator(asOperator, new NetworkStandIn());
+  operator = await startOperator({ client: asOperator }, new NetworkStandIn());
   const { apiVersion, kind, spec } = instanceFixture({ spec: { nics: [] } });
   await cluster.client.create(instances, { apiVersion, kind, metadata: key, spec });
   const isReady = () =>
@@ -108,7 +96,7 @@ it("outlives the garbage collector, which is refused, and is deleted by the oper
   });
   expect(claims().map(({ metadata }) => [metadata.uid, metadata.deletionTimestamp])).toEqual([[claim?.metadata.uid, undefined]]);
 
-  operator = await startOperator(asOperator, new NetworkStandIn());
+  operator = await startOperator({ client: asOperator }, new NetworkStandIn());
   const deleted = await until("the operator deletes it", cluster.seenPods, () =>
     claims().find(({ metadata }) => metadata.deletionTimestamp !== undefined),
   );
