@@ -19,6 +19,7 @@ import {
   type Pod,
   type PodDisruptionBudget,
 } from "../kube/index.ts";
+import { NOTE_ANNOTATIONS } from "./drain/notes.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { NamespaceCounts } from "./namespace-counts.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
@@ -67,13 +68,15 @@ function slim<T extends KubeObject>(object: T): T {
   return object;
 }
 
-/** Of a claim only its place, its conditions, its owner and the Migration that made it matter. */
+/** Of a claim only its place, its conditions, its owner, the Migration that made it, and whether it was asked to go matter. */
 function slimPod(pod: Pod): Pod {
-  const { labels = {}, annotations: _, ...metadata } = pod.metadata;
+  const { labels = {}, annotations: all = {}, ...metadata } = pod.metadata;
   const migration = labels[MIGRATION_LABEL];
   const { nodeName } = pod.spec;
-  const kept = migration === undefined ? metadata : { ...metadata, labels: { [MIGRATION_LABEL]: migration } };
-  return { ...pod, metadata: kept, spec: { containers: [], nodeName } };
+  const made = migration === undefined ? {} : { labels: { [MIGRATION_LABEL]: migration } };
+  const notes = Object.entries(all).filter(([name]) => NOTE_ANNOTATIONS.includes(name));
+  const asked = notes.length === 0 ? {} : { annotations: Object.fromEntries(notes) };
+  return { ...pod, metadata: { ...metadata, ...made, ...asked }, spec: { containers: [], nodeName } };
 }
 
 /** Of a Node only its readiness, its boot, its cordon and its pools matter; its status also lists every image it holds. */

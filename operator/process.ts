@@ -3,6 +3,8 @@ import { LeaderElector, realClock, registry, serveHealth, type KubeClient, type 
 import { OperatorProcess } from "../kube/operator.ts";
 import { OPERATOR_MANAGER } from "../crds/names.ts";
 import { makeCaches, startCaches, unsynced, type Caches } from "./context.ts";
+import type { DrainSettings, WebhookSettings } from "./drain/settings.ts";
+import { serveWebhook, webhookFiles } from "./drain/webhook.ts";
 import type { OperatorEnv } from "./env.ts";
 import { exposeInstances } from "./metrics.ts";
 import { instanceIndexes, setupNetworks, type NetworkSettings } from "./network/index.ts";
@@ -15,6 +17,7 @@ export interface DroverOptions {
   logger: Logger;
   env: OperatorEnv;
   network: NetworkSettings;
+  drain: DrainSettings & { webhook: WebhookSettings | undefined };
 }
 
 /** A term that ended although nobody asked the process to stop. */
@@ -54,16 +57,28 @@ export class DroverOperator extends OperatorProcess {
       await aborted(signal);
       await health.close();
     });
+    const { webhook, deadlineMs } = this.#options.drain;
+    if (webhook !== undefined) this.work("webhook", (signal) => this.#answerEvictions(webhook, deadlineMs, signal));
     this.work("controllers", async (signal) => {
       await startCaches(this.#caches, signal);
       await this.#elector.run((term) => this.#lead(term, signal), signal);
     });
   }
 
+  /** In every replica, leading or not: an eviction is refused by the words of whoever is asked. */
+  async #answerEvictions({ directory, port }: WebhookSettings, deadlineMs: number, signal: AbortSignal): Promise<void> {
+    const { client, logger: log } = this.#options;
+    // The API server waits 5 s for an answer.
+    const ctx = { client: client.with({ deadlineMs: 3000 }), caches: this.#caches, log, now: () => realClock.now(), deadlineMs };
+    const webhook = await serveWebhook(await webhookFiles(directory), port, ctx);
+    await aborted(signal);
+    await webhook.close();
+  }
+
   async #lead(term: AbortSignal, process: AbortSignal): Promise<void> {
-    const { client, logger, env, network } = this.#options;
+    const { client, logger, env, network, drain } = this.#options;
     const { identity, claims: settings, migration, certificates } = env;
-    const parts = { caches: this.#caches, log: logger, clock: realClock, identity, settings, migration, certificates };
+    const parts = { caches: this.#caches, log: logger, clock: realClock, identity, settings, migration, certificates, drain };
     const guarded = client.with({ guard: this.#elector.assertLeading });
     await runTerm({ ...parts, client: guarded, network: (ctx) => setupNetworks(ctx, network) }, term);
     if (!process.aborted) this.work("leadership", () => Promise.reject(new LeadershipLostError("the leadership was lost")));

@@ -2,6 +2,8 @@
 import { EventRecorder, type Clock, type KubeClient, type Logger, type ObjectKey } from "../kube/index.ts";
 import { certificateController, type CertificateSettings } from "./certificates/controller.ts";
 import { makeContext, type Caches, type OperatorContext } from "./context.ts";
+import { drainController } from "./drain/controller.ts";
+import { DEFAULT_DRAIN, type DrainSettings } from "./drain/settings.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
 import { orphanController } from "./instance/orphans.ts";
 import { Pace } from "./instance/pace.ts";
@@ -32,6 +34,8 @@ export interface TermParts {
   migration: MigrationSettings;
   /** Undefined: nodes get no certificates from here. */
   certificates?: CertificateSettings | undefined;
+  /** Left out: the chart's defaults. */
+  drain?: DrainSettings;
   network: (ctx: OperatorContext) => NetworkTerm;
 }
 
@@ -40,20 +44,21 @@ const FLUSH_MS = 2000;
 
 /** Runs all controllers until the signal aborts; resolves when none of them works any more. The caches are the caller's, and filled. */
 export async function runTerm(
-  { client, caches, log, clock, identity, settings, migration, certificates, network }: TermParts,
+  { client, caches, log, clock, identity, settings, migration, certificates, drain = DEFAULT_DRAIN, network }: TermParts,
   signal: AbortSignal,
 ): Promise<void> {
   const events = new EventRecorder(client, { controller: "drover.dev/operator", instance: identity, clock, logger: log });
   const operator = makeContext({ ...caches, client, log, clock, events, settings });
   const net = network(operator);
-  const instances = instanceController({ ...operator, network: net, pace: new Pace(clock) });
+  const instances = instanceController({ ...operator, network: net, pace: new Pace(clock), drain });
   const orphans = orphanController(operator);
   const pools = poolController(operator);
   const moves = migrationController(operator, migration);
   const signer = certificates === undefined ? [] : [certificateController({ client, clock, log, settings: certificates })];
+  const drains = drainController(operator, drain);
   const unwatch = net.onInstance((key) => instances.enqueue(key));
   try {
-    const all = [instances, orphans, pools, moves, net, ...signer];
+    const all = [instances, orphans, pools, moves, drains, net, ...signer];
     await Promise.all([settleQuotas(operator), ...all.map((one) => one.start(signal))]);
   } finally {
     unwatch();

@@ -1,10 +1,12 @@
 /** The conditions of an instance, each a pure function of what is known. */
 import type { Condition } from "../../crds/schema.ts";
 import type { Problem } from "./facts.ts";
+import { drainingVerdict } from "../drain/condition.ts";
+import { findCondition } from "../../kube/index.ts";
 import { migrationProblem } from "./migratable.ts";
 import { currentGuest, type PhaseSeen, type StatusFacts } from "./phase.ts";
 
-export type InstanceCondition = "Scheduled" | "ImageReady" | "DisksReady" | "NetworkReady" | "Migratable" | "Ready";
+export type InstanceCondition = "Scheduled" | "ImageReady" | "DisksReady" | "NetworkReady" | "Migratable" | "Ready" | "Draining";
 export type Verdict = Pick<Condition, "status" | "reason" | "message">;
 
 const yes = (reason: string, message: string): Verdict => ({ status: "True", reason, message });
@@ -79,6 +81,7 @@ function migratable(facts: StatusFacts, phase: PhaseSeen): Verdict {
 /** All conditions, in the order that they come true. Pure. */
 export function computeConditions(facts: StatusFacts, phase: PhaseSeen): [InstanceCondition, Verdict][] {
   const network = networkReady(facts, phase);
+  const draining = drainingVerdict(facts.drain, findCondition(facts.instance.status?.conditions, "Draining"));
   return [
     ["Scheduled", scheduled(facts, phase)],
     ["ImageReady", imageReady(facts)],
@@ -86,5 +89,6 @@ export function computeConditions(facts: StatusFacts, phase: PhaseSeen): [Instan
     ["NetworkReady", network],
     ["Migratable", migratable(facts, phase)],
     ["Ready", ready(facts, phase, network)],
+    ...(draining === undefined ? [] : [["Draining", draining] as [InstanceCondition, Verdict]]),
   ];
 }

@@ -1,6 +1,7 @@
 /** Where an instance is in its life, in one word, with the reason and a sentence. */
 import type { GuestStatus, Instance, InstanceStatus, NicStatus } from "../../crds/instance.ts";
 import { isMoving, type ActiveMove, type Past } from "../migration/active.ts";
+import type { DrainPlan } from "../drain/plan.ts";
 import type { ClaimPlan } from "./claim-plan.ts";
 import { saidOver, type ClaimSeen, type NodeSeen, type Problem } from "./facts.ts";
 
@@ -31,6 +32,8 @@ export interface StatusFacts {
   move?: ActiveMove | undefined;
   /** Moves that have ended. */
   past?: Past;
+  /** What follows from its having been asked to leave its node. */
+  drain?: DrainPlan | undefined;
   now: Date;
 }
 

@@ -3,6 +3,9 @@ import { claimName } from "../../crds/names.ts";
 import type { GuestStatus, Instance, NicStatus } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
 import { keyOf, type ObjectKey, type Pod } from "../../kube/index.ts";
+import { drainOf } from "../drain/controller.ts";
+import type { DrainPlan } from "../drain/plan.ts";
+import type { DrainSettings } from "../drain/settings.ts";
 import type { OperatorContext } from "../context.ts";
 import { nodeSeen } from "../nodes.ts";
 import { activeMove, pastMigrations, type ActiveMove } from "../migration/active.ts";
@@ -30,6 +33,7 @@ export interface NetworkSide {
 export interface InstanceContext extends OperatorContext {
   network: NetworkSide;
   pace: Pace;
+  drain: DrainSettings;
 }
 
 export class InstanceScope {
@@ -112,6 +116,19 @@ export class InstanceScope {
     return name === undefined ? { state: "Answering" } : nodeSeen(this.ctx, name);
   }
 
+  /** What follows when its claim was asked to go; asks for another look when time alone may change that. */
+  get drain(): DrainPlan | undefined {
+    const name = this.instance.status?.claim?.name;
+    const plan = drainOf(
+      this.instance,
+      this.pods.find(({ metadata }) => metadata.name === name),
+      this.ctx,
+      this.ctx.drain.deadlineMs,
+    );
+    if (plan?.recheckMs !== undefined) this.retryAfter(plan.recheckMs);
+    return plan;
+  }
+
   /** Asks to be called again; the shortest wish wins. */
   retryAfter(ms: number): void {
     this.#retryMs = Math.min(ms, this.#retryMs ?? Number.POSITIVE_INFINITY);
@@ -137,6 +154,7 @@ export class InstanceScope {
       problems,
       move: this.move,
       past: pastMigrations(instance.status ?? {}, this.migrations, instance.metadata.uid),
+      drain: this.drain,
       now: new Date(this.ctx.clock.now()),
     };
   }
