@@ -28,6 +28,7 @@ const environment = z.object({
     .regex(/^\d{1,5}-\d{1,5}$/, "must be a range such as 49152-49407")
     .default("49152-49407"),
   DROVER_CHECKPOINTS: text,
+  DROVER_QEMU_TRACE: list.refine((events) => events.every((one) => /^[a-z0-9_]+$/.test(one)), "must be names of trace events"),
 });
 
 export interface AgentConfig {
@@ -37,6 +38,8 @@ export interface AgentConfig {
   port: number;
   accelerator: "auto" | "kvm" | "tcg";
   runtimeVersion: string | undefined;
+  /** QEMU's trace events that go to each guest's stderr log. */
+  qemuTrace: string[];
   /** What the chart calls the authority of the nodes' certificates. */
   authority: string;
   images: { denied: string[]; allowed: string[] };
@@ -72,6 +75,7 @@ export function readConfig(env: Record<string, string | undefined>): AgentConfig
     port: e.DROVER_HTTP_PORT,
     accelerator: e.DROVER_ACCELERATOR,
     runtimeVersion: e.DROVER_RUNTIME_VERSION || undefined,
+    qemuTrace: e.DROVER_QEMU_TRACE,
     authority: e.DROVER_CERTIFICATES_RENEW,
     images: { denied: e.DROVER_IMAGES_DENIED_CIDRS, allowed: e.DROVER_IMAGES_ALLOWED_CIDRS },
     ovsRunDir: e.DROVER_OVS_RUNDIR,

@@ -99,7 +99,7 @@ const images = new Images({
   allowedRanges: config.images.allowed,
   shutdown: signal,
 });
-const driver = new QemuDriver({ paths, log });
+const driver = new QemuDriver({ paths, log, trace: config.qemuTrace });
 const cgroupRoot = `/proc/${nodePid()}/root/sys/fs/cgroup`;
 const cgroups = new ClaimCgroups({ root: cgroupRoot, parent: "" });
 const reporter = new Reporter({ client, clock, log });

@@ -22,6 +22,8 @@ export interface QemuContext {
   cgroups: ClaimCgroups;
   /** The node's cgroup mount point as the node sees it. */
   cgroupRoot: string;
+  /** QEMU's trace events that go to its stderr. */
+  trace: readonly string[];
   monitors: Monitors;
   bootId: () => Promise<string>;
   /** Processes that this agent has started, by instance: only their parent learns how they ended. */

@@ -28,6 +28,8 @@ export interface QemuDriverOptions {
   cgroups?: CgroupPlace;
   /** The same mount point as the node sees it. */
   cgroupRoot?: string;
+  /** QEMU's trace events that go to each guest's stderr log. Default: none. */
+  trace?: readonly string[];
 }
 
 /** Events after which `observe` may tell something else. */
@@ -58,13 +60,14 @@ export class QemuDriver implements InstanceDriver {
   #closed = false;
 
   constructor(options: QemuDriverOptions) {
-    const { paths, log, clock = realClock, cgroupRoot = "/sys/fs/cgroup" } = options;
+    const { paths, log, clock = realClock, cgroupRoot = "/sys/fs/cgroup", trace = [] } = options;
     const cgroups = options.cgroups ?? { root: `/proc/${nodePid()}/root${cgroupRoot}`, parent: "" };
     this.#context = {
       paths,
       log,
       clock,
       cgroupRoot,
+      trace,
       notes: new Notes(paths),
       cgroups: new ClaimCgroups(cgroups),
       monitors: new Monitors({

@@ -9,6 +9,7 @@
  *         --instance DIR               its vm/ becomes /vm, read-only; its `lock` is held as long as QEMU lives
  *         --disk POOL=DIR              becomes /disks/POOL (repeatable)
  *         --uid N --gid N [--kvm]      whom to become; whether /dev/kvm is given
+ *         [--userfaultfd]              give /dev/userfaultfd, if the node has it: post-copy at a move's target needs it
  *         --listen FD=NAME             a listening socket vm/NAME, handed over as descriptor FD (repeatable)
  *         --append FD=NAME             a file vm/NAME, opened for appending, as descriptor FD (repeatable)
  *         --ready FD                   says `exec` there just before it becomes the command, or what went wrong
@@ -240,7 +241,7 @@ static void device(const char *path, mode_t mode, unsigned major_number, unsigne
 }
 
 /* A small tmpfs becomes the root, so that removing a runtime's directory on the node cannot unmount what is below it. */
-static void new_root(int usr, int vm, const struct disk *disks, int n, int kvm, uid_t uid, gid_t gid)
+static void new_root(int usr, int vm, const struct disk *disks, int n, int kvm, dev_t faults, uid_t uid, gid_t gid)
 {
 	if (mount("root", via(vm), "tmpfs", MS_NOSUID, "mode=755,size=64k,nr_inodes=256") < 0) fail("cannot mount a root");
 	/* the descriptor leads below what was just mounted: walk there again by name */
@@ -262,6 +263,7 @@ static void new_root(int usr, int vm, const struct disk *disks, int n, int kvm, 
 	device("dev/urandom", 0666, 1, 9, 0, 0);
 	device("dev/net/tun", 0666, 10, 200, 0, 0);
 	if (kvm) device("dev/kvm", 0600, 10, 232, uid, gid);
+	if (faults != 0) device("dev/userfaultfd", 0600, major(faults), minor(faults), uid, gid);
 	bind_mount(usr, "usr", MS_RDONLY | MS_NOSUID | MS_NODEV);
 	bind_mount(vm, "vm", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
 	/* Kernels before 5.8 know neither word and would apply a number to every /proc there is: those get a plain one. */
@@ -315,13 +317,14 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "cgroup", 1, 0, 'c' }, { "no-cgroup", 0, 0, 'n' }, { "cgroup-root", 1, 0, 'C' }, { "runtime", 1, 0, 'r' },
 		{ "instance", 1, 0, 'i' }, { "disk", 1, 0, 'd' }, { "uid", 1, 0, 'u' }, { "gid", 1, 0, 'g' }, { "kvm", 0, 0, 'k' },
-		{ "listen", 1, 0, 'l' }, { "append", 1, 0, 'a' }, { "ready", 1, 0, 'R' }, { 0 },
+		{ "listen", 1, 0, 'l' }, { "append", 1, 0, 'a' }, { "ready", 1, 0, 'R' }, { "userfaultfd", 0, 0, 'f' }, { 0 },
 	};
 	char *equals;
 	const char *cgroup = NULL, *cgroup_root = "/sys/fs/cgroup", *runtime = NULL, *instance = NULL;
 	struct disk disks[MAX_DISKS];
 	struct handed fds[MAX_FDS];
 	int n_disks = 0, n_fds = 0, kvm = 0, no_cgroup = 0, ready_fd = -1;
+	struct stat faults = { 0 };
 	long uid = -1, gid = -1;
 	for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		errno = 0;
@@ -334,6 +337,7 @@ int main(int argc, char **argv)
 		case 'u': uid = number(optarg, 1, 0x7fffffff, "--uid"); break;
 		case 'g': gid = number(optarg, 1, 0x7fffffff, "--gid"); break;
 		case 'k': kvm = 1; break;
+		case 'f': if (stat("/dev/userfaultfd", &faults) < 0 || !S_ISCHR(faults.st_mode)) faults.st_rdev = 0; break;
 		case 'R': ready_fd = (int)number(optarg, 3, FIRST_OWN_FD - 1, "--ready"); break;
 		case 'l': case 'a':
 			if (n_fds == MAX_FDS) fail("too many descriptors");
@@ -385,7 +389,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < n_disks; i++) disks[i].fd = open_directory(AT_FDCWD, disks[i].path);
 	for (int i = 0; i < n_fds; i++) hand_over(vm, &fds[i]);
 	umask(0022);
-	new_root(usr, vm, disks, n_disks, kvm, (uid_t)uid, (gid_t)gid);
+	new_root(usr, vm, disks, n_disks, kvm, faults.st_rdev, (uid_t)uid, (gid_t)gid);
 	umask(0077);
 	limits();
 	drop((uid_t)uid, (gid_t)gid);

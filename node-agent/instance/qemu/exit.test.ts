@@ -45,3 +45,8 @@ test("lastWords keeps the last lines, without time stamps and program names", ()
   const lines = Array.from({ length: 9 }, (_, n) => `2026-11-23T20:29:00.1Z /usr/bin/qemu-system-x86_64: line ${n}`);
   expect(lastWords(lines.join("\n"))).toBe("line 4; line 5; line 6; line 7; line 8");
 });
+
+test("QEMU's trace is none of its words", () => {
+  const stderr = "24058@1795475167.558634:vm_state_notify running 1 reason 9 (running)\nqemu-system-x86_64: Could not open 'x'\n";
+  expect(lastWords(stderr)).toBe("Could not open 'x'");
+});

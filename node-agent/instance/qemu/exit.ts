@@ -45,6 +45,8 @@ export function judgeExit({ run, bootId, oomKills, end, stderr }: Remains): Judg
   return { reason: "Unknown", message: "QEMU is gone, and nothing is left that tells why" };
 }
 
+/** What `-trace` writes: pid@seconds:event. */
+const TRACE = /^\d+@\d+\.\d+:/;
 const LINES = 5;
 const LENGTH = 2000;
 
@@ -58,7 +60,7 @@ export function lastWords(stderr: string): string {
         .replace(/^(\S*\/)?qemu-system-\S+: /, "")
         .trim(),
     )
-    .filter((line) => line !== "")
+    .filter((line) => line !== "" && !TRACE.test(line))
     .slice(-LINES)
     .join("; ")
     .slice(-LENGTH);

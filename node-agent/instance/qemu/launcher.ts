@@ -1,6 +1,6 @@
 /** Starts QEMU through `enter`, which confines it, so that it outlives the agent. */
 import { spawn } from "node:child_process";
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { errorText } from "../../errors.ts";
@@ -30,6 +30,8 @@ export interface LaunchPlace {
   cgroup: string;
   /** It waits for a guest that moves here, instead of booting one. */
   incoming?: boolean;
+  /** QEMU's trace events that go to its stderr, such as vm_state_notify. */
+  trace?: readonly string[];
 }
 
 /** The same machine, without CPUs that run, until everything has arrived. Where it listens is told later. */
@@ -50,9 +52,11 @@ export function enterArguments(plan: MachinePlan, place: LaunchPlace): string[] 
     ["--uid", String(plan.identity.uid)],
     ["--gid", String(plan.identity.gid)],
     ...(plan.accelerator === "KVM" ? [["--kvm"]] : []),
+    ...(place.incoming === true ? [["--userfaultfd"]] : []),
     ...[qmp, qmp2, guestAgent].map(({ fd, name }) => ["--listen", `${fd}=${name}`]),
     ["--append", `${console.fd}=${console.name}`],
-    ["--", QEMU, ...commandLine(plan), ...(place.incoming === true ? INCOMING : [])],
+    ["--", QEMU, ...commandLine(plan), ...(place.trace ?? []).flatMap((event) => ["-trace", `enable=${event}`])],
+    place.incoming === true ? INCOMING : [],
   ].flat();
 }
 
@@ -71,6 +75,8 @@ export async function launch(plan: MachinePlan, place: LaunchPlace): Promise<Lau
 }
 
 async function spawnEnter(enter: string, args: string[], options: { stderr: string }): Promise<Launched> {
+  // A file of its own: who still reads the words of the last QEMU keeps them.
+  await rm(options.stderr, { force: true });
   const words = await open(options.stderr, "w", 0o600);
   try {
     // emptied by "w"; from here on only appended to, so that it can be cut while QEMU has it open

@@ -41,7 +41,13 @@ export async function startMachine(
   await notes.update(instanceUid, (note) => ({ ...note, run }));
   let launched: Launched | undefined;
   try {
-    launched = await launch(plan, { paths: context.paths, cgroupRoot: context.cgroupRoot, cgroup, incoming });
+    launched = await launch(plan, {
+      paths: context.paths,
+      cgroupRoot: context.cgroupRoot,
+      cgroup,
+      incoming,
+      trace: context.trace,
+    });
     context.children.set(instanceUid, launched);
     await within(launched.entered, DEADLINE.enter, clock, signal);
     const session = await greeting(context, instanceUid, launched, signal);

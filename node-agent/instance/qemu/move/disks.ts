@@ -1,4 +1,6 @@
 /** The source's disks: copied to the target's volumes over NBD, then kept in step. */
+import { once } from "node:events";
+import { connect } from "node:net";
 import type { OutgoingPlan } from "../../move.ts";
 import type { QmpEvent, QmpSession } from "../qmp/session.ts";
 import { queryMirrors, queryMoveNodes, queryMoveObjects, type MirrorJob } from "./commands.ts";
@@ -41,6 +43,9 @@ export async function mirrorDisks(
     const stale = existing.filter((one) => one.error !== undefined);
     await Promise.all(stale.map(({ job }) => qmp.execute("job-dismiss", { id: job })));
     const nodes = missing.length === 0 ? [] : await queryMoveNodes(qmp);
+    const { address, diskPort } = plan.offer;
+    if (missing.length > 0 && diskPort !== undefined) await expectListening(address, diskPort);
+    signal.throwIfAborted();
     await Promise.all(
       missing.map(({ disk }) => startMirror(qmp, plan, disk, { rate: mirrorRate, hasNode: nodes.includes(nameOf(disk)) })),
     );
@@ -52,6 +57,21 @@ export async function mirrorDisks(
     }
   } finally {
     stop();
+  }
+}
+
+const OPEN_SECONDS = 3;
+const PROBE_MS = 3_000;
+
+/** Whether the target takes connections, asked by the agent: QEMU itself would stand still while it waits for an answer. */
+async function expectListening(host: string, port: number): Promise<void> {
+  const socket = connect({ host, port });
+  try {
+    await once(socket, "connect", { signal: AbortSignal.timeout(PROBE_MS) });
+  } catch (cause) {
+    throw new Error(`the target does not answer at ${host} port ${port}; is that port open between the nodes?`, { cause });
+  } finally {
+    socket.destroy();
   }
 }
 
@@ -73,8 +93,9 @@ async function startMirror(
     // what is zero is told, not sent, and takes no room there
     discard: "unmap",
     "detect-zeroes": "unmap",
-    // a dead link is an error, not a reason to wait
+    // a dead link is an error, not a reason to wait; while it connects, QEMU's main loop does nothing else
     "reconnect-delay": 0,
+    "open-timeout": OPEN_SECONDS,
   });
   await qmp.execute("blockdev-mirror", {
     "job-id": name,

@@ -45,11 +45,11 @@ export class Meter {
     this.#first ??= sample;
     this.#base ??= sample;
     this.#diskBase ??= sample;
-    if (tells(sample.memoryBytes - this.#base.memoryBytes, at - this.#base.at)) {
+    if (this.#base.remainingBytes < TELLING_BYTES) {
+      this.#base = sample; // there was too little to send: that says nothing of the link
+    } else if (tells(sample.memoryBytes - this.#base.memoryBytes, at - this.#base.at)) {
       this.#memoryRate = ((sample.memoryBytes - this.#base.memoryBytes) / (at - this.#base.at)) * 1000;
       this.#base = sample;
-    } else if (this.#base.remainingBytes < TELLING_BYTES) {
-      this.#base = sample; // there was too little to send: that says nothing of the link
     }
     if (tells(sample.diskBytes - this.#diskBase.diskBytes, at - this.#diskBase.at)) {
       this.#diskRate = ((sample.diskBytes - this.#diskBase.diskBytes) / (at - this.#diskBase.at)) * 1000;
@@ -66,7 +66,7 @@ export class Meter {
         bytesPerSecond: Math.round(this.#memoryRate ?? 0),
         dirtyBytesPerSecond: Math.round(this.#dirtyRate ?? 0),
         rounds: sample.rounds,
-        ...(migration["cpu-throttle-percentage"] === undefined ? {} : { throttlePercent: migration["cpu-throttle-percentage"] }),
+        ...throttled(migration["cpu-throttle-percentage"]),
       },
       expectedPauseMs: this.#expectedPause(sample, disk.totalBytes - disk.doneBytes),
     };
@@ -104,6 +104,10 @@ export class Meter {
     return Math.ceil(memory + disk + OVERHEAD_MS);
   }
 }
+
+/** The one percent that an idle throttle may take is none. */
+const throttled = (percent: number | undefined): { throttlePercent?: number } =>
+  percent === undefined || percent <= 1 ? {} : { throttlePercent: percent };
 
 const tells = (bytes: number, ms: number): boolean => bytes >= TELLING_BYTES && ms >= TELLING_MS;
 

@@ -21,7 +21,7 @@ import { abandon, closeDisks, incomingState, receive, resume } from "./incoming.
 import { Outgoing } from "./outgoing.ts";
 import { Marks, monitorOf, type MoveParts } from "./parts.ts";
 import { Switchover } from "./switchover.ts";
-import { THROTTLED, UNTHROTTLED } from "./throttle.ts";
+import { slowWrites, THROTTLED, UNTHROTTLED } from "./throttle.ts";
 
 /** Rounds are told to watchers at most this often; ms. */
 const ROUND_EVERY_MS = 20;
@@ -139,7 +139,9 @@ export class QemuMoves implements MoveDriver {
 
   async throttle(instanceUid: string, on: boolean): Promise<void> {
     checkUid(instanceUid);
-    await setParameters(await monitorOf(this.#parts, instanceUid), on ? THROTTLED : UNTHROTTLED);
+    const qmp = await monitorOf(this.#parts, instanceUid);
+    await setParameters(qmp, on ? THROTTLED : UNTHROTTLED);
+    if (on) await slowWrites(qmp);
   }
 
   async postCopy(instanceUid: string): Promise<void> {
@@ -156,7 +158,9 @@ export class QemuMoves implements MoveDriver {
       return;
     }
     this.#stop(instanceUid);
-    await giveUp(this.#parts, outgoing);
+    // first of all, so that whatever waits for the other end ends; it is done once more in its turn
+    await outgoing.door.yank().catch(() => undefined);
+    await this.#locks.run(`move of ${instanceUid}`, () => giveUp(this.#parts, outgoing));
     this.#forget(instanceUid);
   }
 
