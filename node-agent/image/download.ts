@@ -223,7 +223,9 @@ async function copyBody(answer: Answer, progress: Progress, options: DownloadOpt
       throw new ImageError("NodeDiskFull", "the node's file system for downloads is full", { cause: error });
     const how = guard.stalled
       ? `it sent less than ${limits.stallBytes / 1024} KiB within ${limits.stallMs / 1000} s`
-      : errorText(error);
+      : errorCode(error) === "ECONNRESET"
+        ? "the connection was closed"
+        : errorText(error);
     const done = total === undefined ? `${progress.bytes} bytes` : `${progress.bytes} of ${total} bytes`;
     throw new ImageError("ImageUnreachable", `${showUrl(url)} broke off after ${done}: ${how}`, { cause: error, passing: true });
   } finally {

@@ -1,10 +1,13 @@
-/** One GET that cannot be led to addresses it must not reach, whatever names resolve to and redirects say. */
+/**
+ * One GET that cannot be led to addresses it must not reach, whatever names resolve to and redirects say. Node's own http: the
+ * first request of undici compiles its parser's WebAssembly, which costs an agent 20 MB for its whole life.
+ */
 import { lookup as systemLookup, type LookupAddress } from "node:dns";
-import { STATUS_CODES } from "node:http";
+import { request as httpRequest, STATUS_CODES, type ClientRequest, type IncomingMessage, type RequestOptions } from "node:http";
+import { request as httpsRequest } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import type { Readable } from "node:stream";
 import { callbackify } from "node:util";
-import { Agent, request } from "undici";
 import { errorCode, errorText } from "../errors.ts";
 import { addressCheck, type AddressRules } from "./address.ts";
 import { ImageError } from "./errors.ts";
@@ -43,22 +46,16 @@ export function showUrl(url: string | URL): string {
 
 /** Fetches files over HTTP(S); `close` ends its connections. */
 export class Fetcher {
-  readonly #agent: Agent;
   readonly #check: (address: string) => string | undefined;
   readonly #answerMs: number;
+  readonly #connection: Pick<RequestOptions, "lookup"> & { ca?: string };
+  readonly #requests = new Set<ClientRequest>();
 
   constructor(options: FetchOptions) {
     this.#check = addressCheck(options.rules);
     this.#answerMs = options.answerMs;
     const lookup = guardedLookup(this.#check, options.resolve ?? resolveAll);
-    this.#agent = new Agent({
-      connect: { lookup, timeout: options.answerMs, ...(options.ca === undefined ? {} : { ca: options.ca }) },
-      headersTimeout: options.answerMs,
-      // Stalls are noticed by whoever reads the body, by bytes and not by silence alone.
-      bodyTimeout: 0,
-      allowH2: false,
-      pipelining: 1,
-    });
+    this.#connection = { lookup, ...(options.ca === undefined ? {} : { ca: options.ca }) };
   }
 
   /**
@@ -78,8 +75,8 @@ export class Fetcher {
     throw new ImageError("ImageUnreachable", `${showUrl(url)} leads through more than ${MAX_REDIRECTS} redirects`);
   }
 
-  async close(): Promise<void> {
-    await this.#agent.destroy();
+  close(): void {
+    for (const request of this.#requests) request.destroy();
   }
 
   /** A name is checked when it is resolved; an address in the URL itself never is resolved. */
@@ -90,26 +87,50 @@ export class Fetcher {
   }
 
   async #ask(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer> {
+    const options = {
+      ...this.#connection,
+      // A connection of its own for each request: one that was kept could break just as it is used again.
+      agent: false,
+      headers: { "accept-encoding": "identity", "user-agent": "drover", ...headers },
+      signal,
+    };
     try {
-      const response = await request(url, {
-        dispatcher: this.#agent,
-        method: "GET",
-        headers: { "accept-encoding": "identity", "user-agent": "drover", ...headers },
-        signal,
-      });
-      // Whoever destroys the body has ended with it; its late error is nobody's.
-      response.body.on("error", () => undefined);
+      const request = url.protocol === "https:" ? httpsRequest(url, options) : httpRequest(url, options);
+      this.#requests.add(request);
+      request.once("close", () => this.#requests.delete(request));
+      const response = await answerOf(request, this.#answerMs);
       const header = (name: string): string | undefined => {
         const value = response.headers[name];
         return Array.isArray(value) ? value[0] : value;
       };
-      return { status: response.statusCode, header, body: response.body };
+      return { status: response.statusCode ?? 0, header, body: response };
     } catch (error) {
       signal.throwIfAborted();
-      throw asImageError(url, error, this.#answerMs);
+      throw asImageError(url, error);
     }
   }
 }
+
+/** Sends, and waits for the answer's headers. Stalls of the body are noticed by whoever reads it. */
+const answerOf = (request: ClientRequest, answerMs: number): Promise<IncomingMessage> =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(() => request.destroy(new Error(`it did not answer within ${answerMs / 1000} s`)), answerMs);
+    const fail = (error: Error): void => {
+      clearTimeout(timer);
+      reject(error);
+    };
+    // It stays: a request whose answer is broken off may report that too.
+    request.on("error", fail);
+    // Also without a word, as after an answer that asks for another protocol.
+    request.once("close", () => fail(new Error("it closed the connection without an answer")));
+    request.once("response", (response) => {
+      clearTimeout(timer);
+      // Whoever destroys the body has ended with it; its late error is nobody's.
+      response.on("error", () => undefined);
+      resolve(response);
+    });
+    request.end();
+  });
 
 /** Resolves like the system does, and hands out addresses only when none of them is refused. */
 function guardedLookup(check: (address: string) => string | undefined, resolve: Resolve): LookupFunction {
@@ -172,20 +193,18 @@ function next(from: URL, location: string | undefined): URL {
 
 const NETWORK: Record<string, string> = {
   ECONNREFUSED: "the connection was refused",
-  ECONNRESET: "the connection was reset",
+  ECONNRESET: "it closed the connection without an answer",
   EHOSTUNREACH: "there is no route to it",
   ENETUNREACH: "there is no route to it",
   ETIMEDOUT: "the connection timed out",
   ENOTFOUND: "its name does not resolve on the node",
   EAI_AGAIN: "its name could not be resolved on the node",
-  UND_ERR_SOCKET: "the connection was closed",
 };
 
-function asImageError(url: URL, error: unknown, answerMs: number): ImageError {
+function asImageError(url: URL, error: unknown): ImageError {
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) if (cause instanceof ImageError) return cause;
   const code = errorCode(error) ?? "";
-  const timedOut = code === "UND_ERR_CONNECT_TIMEOUT" || code === "UND_ERR_HEADERS_TIMEOUT";
-  const why = timedOut ? `it did not answer within ${answerMs / 1000} s` : (NETWORK[code] ?? errorText(error));
+  const why = NETWORK[code] ?? errorText(error);
   // A certificate does not get better within seconds.
   const passing = !/CERT|TLS|SSL|SELF_SIGNED|ERR_INVALID/.test(code);
   return new ImageError("ImageUnreachable", `could not fetch ${showUrl(url)}: ${why}`, { cause: error, passing });

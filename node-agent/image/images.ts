@@ -209,7 +209,7 @@ export class Images {
         signal,
       });
     } finally {
-      await fetcher.close();
+      fetcher.close();
     }
   }
 
