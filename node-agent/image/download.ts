@@ -214,6 +214,7 @@ async function copyBody(answer: Answer, progress: Progress, options: DownloadOpt
       await writeAll(progress.handle, chunk, progress.bytes);
       progress.hash.update(chunk);
       progress.bytes += chunk.length;
+      release(chunk);
     }
     if (total !== undefined && progress.bytes < total) throw new Error("the connection ended early");
   } catch (error) {
@@ -268,6 +269,11 @@ async function verify(progress: Progress, options: DownloadOptions): Promise<boo
     "ChecksumMismatch",
     `the file at ${showUrl(options.url)} (${progress.bytes} bytes) has ${algorithm}:${actual} and not ${algorithm}:${hex}; correct image.checksum, or the file`,
   );
+}
+
+/** Gives a block's memory back now: to the collector its handle is small, and it lets tens of MiB wait behind such. */
+function release({ buffer, byteLength }: Buffer): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 async function writeAll(handle: FileHandle, chunk: Buffer, position: number): Promise<void> {
