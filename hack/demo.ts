@@ -4,10 +4,14 @@
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { createInterface } from "node:readline";
+import { execa } from "execa";
 import { stringify } from "yaml";
-import { images, kubectl, networkManifest, poolManifest, virtualMachine, waitFor } from "./kit/cluster.ts";
+import type { Migration } from "../crds/migration.ts";
+import { formatBytes } from "../crds/quantity.ts";
+import { get, images, kubectl, networkManifest, poolManifest, virtualMachine, waitFor } from "./kit/cluster.ts";
 import { labCommand } from "./kit/lab-command.ts";
-import { addressOf, ask, checkDisk, instance, observer, processOf, statusWithin } from "./kit/guest.ts";
+import { addressOf, ask, checkDisk, instance, observer, processOf, statusWithin, whileEchoing } from "./kit/guest.ts";
 import { lab } from "./lab/index.ts";
 import type { Probe } from "./lab/probe.ts";
 import { run } from "./lab/run.ts";
@@ -21,6 +25,14 @@ interface Figures {
   nameResolved: boolean;
   /** Longest silence of a guest while every agent was killed by SIGKILL. */
   agentKillSilenceMs: number;
+  /** How long the guest stood still when it moved. */
+  pauseMs: number;
+  /** Longest silence of it during the move, for a client on a third node that asks every 10 ms. */
+  pingSilenceMs: number;
+  /** From applying the Migration until it has succeeded. */
+  migrationMs: number;
+  ramBytes: number;
+  diskBytes: number;
 }
 
 const SYSTEM = "drover-system";
@@ -42,11 +54,64 @@ const manifests = async (): Promise<string> => {
   return [
     poolManifest("local", "8Gi"),
     networkManifest("default", "blue", { ipv4: { cidr: "10.10.0.0/24" }, ipv6: { cidr: "fd42:10::/64" } }),
-    virtualMachine("default", "web", { image: tiny, node: "n1", network: "blue" }),
-    virtualMachine("default", "db", { image: tiny, node: "n2", network: "blue" }),
+    virtualMachine("default", "web", { image: tiny, network: "blue", spec: { placement: { nodeSelector: { tier: "web" } } } }),
+    virtualMachine("default", "db", { image: tiny, node: "n3", network: "blue" }),
   ]
     .map((object) => stringify(object))
     .join("---\n");
+};
+
+/** What `kubectl get -w` shows a user while `work` runs. */
+const watching = async <T>(line: string, work: () => Promise<T>): Promise<T> => {
+  const { kubectl: command, kubeconfig } = lab();
+  process.stdout.write(`  $ kubectl ${line}\n`);
+  const watch = execa(command, ["--kubeconfig", kubeconfig, ...line.split(" ")], {
+    stdin: "ignore",
+    buffer: false,
+    reject: false,
+  });
+  const lines = createInterface({ input: watch.stdout });
+  lines.on("line", (text) => show(text));
+  try {
+    return await work();
+  } finally {
+    watch.kill();
+    await watch;
+  }
+};
+
+/** web moves to another node while it writes, and while a client talks to it. */
+const move = async (
+  probe: Probe,
+  web: string,
+): Promise<Pick<Figures, "pauseMs" | "pingSilenceMs" | "migrationMs" | "ramBytes" | "diskBytes">> => {
+  tell("web moves to another node, with its disk, while it writes to disk and memory and a client talks to it every 10 ms");
+  await ask(probe, web, "/dirty/20/32");
+  const yaml = stringify({
+    apiVersion: "drover.dev/v1alpha1",
+    kind: "Migration",
+    metadata: { name: "web-moves" },
+    spec: { instance: "web" },
+  });
+  show(yaml);
+  const begun = performance.now();
+  const { silenceMs } = await whileEchoing(probe, web, async () => {
+    await type("apply -f -", yaml);
+    await watching("get dmig web-moves -w", () => waitFor("dmig/web-moves", "jsonpath={.status.phase}=Succeeded", 180));
+  });
+  const migrationMs = Math.round(performance.now() - begun);
+  await ask(probe, web, "/dirty/0/1");
+  await type("get dmig -o wide");
+  await type("get inst web -o wide");
+  await type("get events --field-selector=involvedObject.name=web-moves");
+  const { source } = (await get<Migration>("dmig/web-moves")).status ?? {};
+  return {
+    pauseMs: Math.round(source?.pauseMs ?? Number.NaN),
+    pingSilenceMs: silenceMs,
+    migrationMs,
+    ramBytes: source?.memoryCounters?.doneBytes ?? 0,
+    diskBytes: source?.diskCounters?.doneBytes ?? 0,
+  };
 };
 
 /** Ends every pod of a component at once, as a crash would, and waits for the new ones. */
@@ -60,6 +125,8 @@ const story = async (): Promise<Figures> => {
   await type("get nodes");
   await type(`-n ${SYSTEM} get pods`);
   await type("get dhost");
+
+  await type("label node n1 n2 tier=web --overwrite");
 
   tell("One file: a storage pool, a network, two virtual machines");
   const yaml = await manifests();
@@ -91,6 +158,8 @@ const story = async (): Promise<Figures> => {
     const ping = await ask<{ ok: boolean; ms: number }>(probe, web, "/ping/db");
     show(`web pings db:    ${ping.ok ? `${ping.ms} ms` : "no answer"}`);
 
+    const moved = await move(probe, web);
+
     tell("Every agent is killed, then both operators, while a client talks to web every 10 ms");
     const process = await processOf(await instance("default", "web"));
     const echo = await probe.echo(web);
@@ -120,6 +189,7 @@ const story = async (): Promise<Figures> => {
     tell("And gone again");
     await type("delete inst/web inst/db dnet/blue --timeout=120s");
     return {
+      ...moved,
       bootMs,
       recordsLost: Math.max(0, after.lastAcked - report.records),
       bootIdSame: after.bootId === before.bootId,
@@ -137,6 +207,10 @@ const table = (figures: Figures): string => {
     ["apply until web answers on its network", `${(figures.bootMs / 1000).toFixed(1)} s`],
     ["web finds db by name", figures.nameResolved ? "yes" : "NO"],
     ["web reaches db on another node", figures.crossNodePing ? "yes" : "NO"],
+    ["web moved to another node in", `${(figures.migrationMs / 1000).toFixed(1)} s`],
+    ["  its guest stood still", `${figures.pauseMs} ms`],
+    ["  longest silence for a client on a third node", `${figures.pingSilenceMs} ms`],
+    ["  memory and disk moved", `${formatBytes(figures.ramBytes)}, ${formatBytes(figures.diskBytes)}`],
     ["longest silence while every agent was killed", `${figures.agentKillSilenceMs} ms`],
     ["acknowledged records lost", String(figures.recordsLost)],
     ["same boot from beginning to end", figures.bootIdSame ? "yes" : "NO"],
