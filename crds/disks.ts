@@ -14,8 +14,15 @@ export interface InstanceDisk {
 
 /** All disks of an instance, the root disk first, in the order that the guest sees them. Pure. */
 export function disksOf({ spec, status }: Pick<Instance, "spec" | "status">): InstanceDisk[] {
-  const { pool, size } = spec.rootDisk;
-  const moved = status?.disks?.find(({ name }) => name === ROOT_DISK)?.pool;
-  const place = moved ?? pool;
-  return place === undefined ? [] : [{ name: ROOT_DISK, pool: place, sizeBytes: parseBytes(size) }];
+  const moved = new Map((status?.disks ?? []).map(({ name, pool }) => [name, pool]));
+  const all = [{ name: ROOT_DISK, ...spec.rootDisk }, ...(spec.disks ?? [])];
+  return all.map(({ name, pool, size }) => ({ name, pool: moved.get(name) ?? pool, sizeBytes: parseBytes(size) }));
 }
+
+/** The pools that its disks lie in, or will; each once. Pure. */
+export const poolsOf = (instance: Pick<Instance, "spec" | "status">): string[] => [
+  ...new Set(disksOf(instance).map(({ pool }) => pool)),
+];
+
+/** How a user finds a disk in the spec: `rootDisk`, `disks[data]`. */
+export const fieldOfDisk = (name: string): string => (name === ROOT_DISK ? "rootDisk" : `disks[${name}]`);

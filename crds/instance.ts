@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { dataDisks } from "./data-disk.ts";
 import {
   bytes,
   type CelRule,
@@ -237,10 +238,11 @@ export const instanceSpec = z
       },
     ),
     rootDisk,
+    disks: dataDisks.optional(),
     nics: nics.optional(),
     placement: placement.optional(),
   })
-  .meta(doc("What the instance should be.", fixed("nics"), fixed("placement")));
+  .meta(doc("What the instance should be.", fixed("disks"), fixed("nics"), fixed("placement")));
 
 const guestNic = z.object({
   name: z.string().meta(doc("The NIC.")),

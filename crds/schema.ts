@@ -46,7 +46,9 @@ export const nameRules = (what: string, max: number): CelRule[] => [
   },
 ];
 
-const QUANTITY = "self.matches('^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$')";
+/** How a quantity of bytes is written, for `matches`. */
+export const QUANTITY_FORM = "^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$";
+const QUANTITY = `self.matches('${QUANTITY_FORM}')`;
 
 /** The rule holds of quantities only; what is none is refused by its own sentence. */
 const ofQuantity = (rule: CelRule): CelRule => ({ ...rule, rule: `!${QUANTITY} || ${rule.rule}` });

@@ -2,7 +2,7 @@
  * The agent of a node: runs the instances that the operator placed here, and tells what the node can do. When it ends, by
  * whatever, its guests run on; the next one takes them up from what is there.
  */
-import { disksOf } from "../crds/disks.ts";
+import { poolsOf } from "../crds/disks.ts";
 import type { Instance } from "../crds/instance.ts";
 import { CLAIM_LABEL } from "../crds/names.ts";
 import { hosts as hostType, instances as instanceType, storagePools } from "../crds/resources.ts";
@@ -74,7 +74,7 @@ const instances = new Informer(client, instanceType, {
   fieldSelector: `status.nodeName=${config.nodeName}`,
   indexes: {
     uid: (one: Instance) => [one.metadata.uid],
-    pool: (one: Instance) => disksOf(one).map(({ pool }) => pool),
+    pool: (one: Instance) => poolsOf(one),
   },
   logger: log,
 });

@@ -1,5 +1,5 @@
 /** By what the caches can be asked: so that an event costs as much as it concerns, not as much as there is. */
-import { disksOf } from "../crds/disks.ts";
+import { poolsOf } from "../crds/disks.ts";
 import type { Host } from "../crds/host.ts";
 import type { Instance } from "../crds/instance.ts";
 import type { Pod } from "../kube/index.ts";
@@ -8,7 +8,7 @@ export type IndexesOf<T> = Record<string, (object: T) => string[]>;
 
 export const instanceIndexes = {
   /** Pools that its disks lie in, or will. */
-  pool: (instance: Instance): string[] => [...new Set(disksOf(instance).map(({ pool }) => pool))],
+  pool: poolsOf,
   node: (instance: Instance): string[] => (instance.status?.nodeName === undefined ? [] : [instance.status.nodeName]),
 };
 

@@ -24,6 +24,28 @@ describe("unclaimedGib", () => {
   });
 });
 
+describe("unclaimedGib of several disks", () => {
+  const spec = {
+    rootDisk: { pool: "local", size: "2Gi" },
+    disks: [
+      { name: "data", pool: "big", size: "3Gi" },
+      { name: "log", pool: "big", size: "1Mi" },
+    ],
+  };
+  const on = (status: Partial<InstanceStatus>) => ({ spec, status: { nodeName: "n1", ...status } }) as Instance;
+
+  it("counts each in its own pool", () =>
+    expect([...unclaimedGib([on({})], "n1")]).toEqual([
+      ["local", 2],
+      ["big", 4],
+    ]));
+  it("counts one that was moved to another pool there", () =>
+    expect([...unclaimedGib([on({ disks: [{ name: "log", pool: "local" }] })], "n1")]).toEqual([
+      ["local", 3],
+      ["big", 3],
+    ]));
+});
+
 describe("poolCapacity", () => {
   it.each([
     ["an empty pool", { pool, imagesBytes: 0, unclaimedGib: 0 }, "8"],

@@ -1,21 +1,21 @@
 /** How many GiB of each pool kube-scheduler may give away on this node. Pure. */
+import { disksOf } from "../../crds/disks.ts";
 import type { HostPool } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { poolResource } from "../../crds/names.ts";
 import type { JsonPatchOp } from "../../kube/index.ts";
 import { isDiskClaimed } from "../../crds/disk-room.ts";
-import { GIB, gibRoundedUp, parseBytes } from "../../crds/quantity.ts";
+import { GIB, gibRoundedUp } from "../../crds/quantity.ts";
 
 const PREFIX = poolResource("");
 
 /** GiB of disks per pool that lie on this node while no claim accounts for them: of instances that are stopped, or were started again. */
 export function unclaimedGib(instances: readonly Instance[], node: string): Map<string, number> {
   const gib = new Map<string, number>();
-  for (const { spec, status } of instances) {
-    const pool = spec.rootDisk.pool;
-    const here = status?.nodeName === node && !isDiskClaimed(status) && status.guest?.state !== "Released";
-    if (!here || pool === undefined) continue;
-    gib.set(pool, (gib.get(pool) ?? 0) + gibRoundedUp(parseBytes(spec.rootDisk.size)));
+  for (const instance of instances) {
+    const { status } = instance;
+    if (status?.nodeName !== node || isDiskClaimed(status) || status.guest?.state === "Released") continue;
+    for (const { pool, sizeBytes } of disksOf(instance)) gib.set(pool, (gib.get(pool) ?? 0) + gibRoundedUp(sizeBytes));
   }
   return gib;
 }

@@ -9,6 +9,7 @@ import type { ClaimState } from "../claim/state.ts";
 import { UserError } from "../errors.ts";
 import type { Nics } from "../nic/index.ts";
 import { nodePaths } from "../node.ts";
+import type { VolumeRequest } from "../pool/volumes.ts";
 import { InstanceController, type InstanceParts } from "./controller.ts";
 import { at, exited, FakeDriver, instance, NOW, note, running } from "./fixtures.ts";
 import { Reporter } from "./reporter.ts";
@@ -27,6 +28,7 @@ class World {
   installed = true;
   image: (signal: AbortSignal) => Promise<{ path: string; virtualSizeBytes: number }> = () =>
     Promise.resolve({ path: "/pool/images/a.raw", virtualSizeBytes: 1024 });
+  readonly volumes: VolumeRequest[] = [];
   volumeError: Error | undefined;
   tapError: Error | undefined;
   poolReady = true;
@@ -46,7 +48,9 @@ class World {
       instances: { get: () => this.object },
       driver: this.driver,
       pools: {
-        ensureVolume: ({ instanceUid, from }) => {
+        ensureVolume: (request) => {
+          const { instanceUid, from } = request;
+          this.volumes.push(request);
           this.calls.push(from === undefined ? "volume" : "volume from image");
           if (this.volumeError !== undefined) return Promise.reject(this.volumeError);
           return Promise.resolve({ path: join(root, `${instanceUid}.raw`), sizeBytes: 1024 ** 3 });
@@ -183,6 +187,25 @@ describe("a start", () => {
       disks: [{ id: "root", pool: "default" }],
       nics: [{ id: "eth0", tap, mac: "52:54:00:00:00:01", mtu: 1442, queues: 2 }],
     });
+  });
+
+  test("makes every disk in its pool, empty but for the root disk, and hands them over in the spec's order", async () => {
+    const disks = [
+      { name: "log", pool: "slow", size: "2Gi" },
+      { name: "data", pool: "default", size: "1Gi" },
+    ];
+    world.set({ disks });
+    await world.reconcile();
+    expect(world.volumes.map(({ disk, pool, sizeBytes, from }) => [disk, pool, sizeBytes, from !== undefined])).toEqual([
+      ["root", "default", 1024 ** 3, true],
+      ["log", "slow", 2 * 1024 ** 3, false],
+      ["data", "default", 1024 ** 3, false],
+    ]);
+    expect(world.driver.started[0]?.disks.map(({ id, pool }) => [id, pool])).toEqual([
+      ["root", "default"],
+      ["log", "slow"],
+      ["data", "default"],
+    ]);
   });
 
   test("an image that takes longer is said after a second", async () => {

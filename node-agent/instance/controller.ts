@@ -1,6 +1,6 @@
 /** Keeps the guests of this node as their instances say. Level-triggered: looks anew each time. */
 import type { GuestStatus, Instance } from "../../crds/instance.ts";
-import { disksOf } from "../../crds/disks.ts";
+import { poolsOf } from "../../crds/disks.ts";
 import { tapName } from "../../crds/names.ts";
 import { backoffMs, keyText, type Informer, type ObjectKey, type Requeue } from "../../kube/index.ts";
 import type { Claims } from "../claim/claims.ts";
@@ -229,11 +229,12 @@ export class InstanceController {
   /** A pool that went away under a guest is said of its disks; one that came back as well. */
   #lookAtPool(instance: Instance, memory: Memory): void {
     const { disks } = memory.progress;
-    const name = disksOf(instance)[0]?.pool;
-    if (disks === undefined || name === undefined) return;
-    const pool = this.#parts.pool(name);
-    if (!pool.ready && disks.ready) memory.progress.disks = { ready: false, reason: pool.reason, message: pool.message };
-    if (pool.ready && !disks.ready && memory.failure?.stage !== "disks") memory.progress.disks = { ready: true };
+    if (disks === undefined) return;
+    const away = poolsOf(instance)
+      .map((name) => this.#parts.pool(name))
+      .find((pool) => !pool.ready);
+    if (away !== undefined && disks.ready) memory.progress.disks = { ready: false, reason: away.reason, message: away.message };
+    if (away === undefined && !disks.ready && memory.failure?.stage !== "disks") memory.progress.disks = { ready: true };
   }
 
   #say(instance: Instance, situation: Situation, outlook: Outlook, memory: Memory): void {

@@ -122,7 +122,7 @@ export class Execution {
   /** A disk that is there needs no image: it may be deleted, or its server gone, by the time that the guest starts again. */
   async #ensureImage(signal: AbortSignal): Promise<void> {
     const { url, checksum } = this.#instance.spec.image;
-    const pool = this.#pool();
+    const pool = this.#rootPool();
     const place = await this.#parts.pools.place(pool);
     const uid = this.#instance.metadata.uid;
     if (!(await isFile(join(place.volumes, uid, `${ROOT_DISK}.raw`))) && url !== undefined && checksum !== undefined) {
@@ -135,20 +135,16 @@ export class Execution {
 
   async #ensureVolumes(signal: AbortSignal): Promise<void> {
     const identity = this.#knownIdentity();
-    const pool = this.#pool();
-    const image = this.#image;
-    const volume = await this.#parts.pools.ensureVolume(
-      {
-        pool,
-        instanceUid: this.#instance.metadata.uid,
-        disk: ROOT_DISK,
-        sizeBytes: parseBytes(this.#instance.spec.rootDisk.size),
-        ...(image === undefined ? {} : { from: { imagePath: image.path, virtualSize: image.virtualSizeBytes } }),
-        ...identity,
-      },
-      signal,
-    );
-    this.#disks = [{ id: ROOT_DISK, pool, path: volume.path }];
+    const instanceUid = this.#instance.metadata.uid;
+    const disks: MachineDisk[] = [];
+    for (const { name, pool, sizeBytes } of disksOf(this.#instance)) {
+      const image = name === ROOT_DISK ? this.#image : undefined;
+      const from = image && { imagePath: image.path, virtualSize: image.virtualSizeBytes };
+      const request = { pool, instanceUid, disk: name, sizeBytes, ...(from && { from }), ...identity };
+      const { path } = await this.#parts.pools.ensureVolume(request, signal);
+      disks.push({ id: name, pool, path });
+    }
+    this.#disks = disks;
     this.#progress.disks = { ready: true };
   }
 
@@ -190,7 +186,7 @@ export class Execution {
     this.changed = true;
   }
 
-  #pool(): string {
+  #rootPool(): string {
     const pool = disksOf(this.#instance).find(({ name }) => name === ROOT_DISK)?.pool;
     if (pool === undefined) throw new UserError("PoolMissing", "rootDisk.pool is required");
     return pool;

@@ -74,6 +74,20 @@ describe("claimPod", () => {
     expect(pod.spec.containers[0]?.resources.requests).toEqual({ cpu: "250m", memory: String(385 * 1024 ** 2) });
   });
 
+  it("asks for the room of all its disks, each in its pool, and for what they cost QEMU", () => {
+    const disks = [
+      { name: "data", pool: "local", size: "1536Mi" },
+      { name: "log", pool: "big", size: "4Gi" },
+    ];
+    const pod = claimPod(instanceFixture({ spec: { disks } }), { serial: 1, avoidNodes: [] }, settings);
+    expect(pod.spec.containers[0]?.resources.requests).toEqual({
+      cpu: "250m",
+      memory: String((385 + 16) * 1024 ** 2),
+      "drover.dev/pool.local": "3",
+      "drover.dev/pool.big": "4",
+    });
+  });
+
   it("would rather not land on a node that is not ready", () => {
     const pod = claimPod(instanceFixture(), { serial: 1, avoidNodes: ["n2", "n3"] }, settings);
     expect(pod.spec.affinity).toEqual({

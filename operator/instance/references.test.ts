@@ -38,8 +38,15 @@ describe("poolProblem", () => {
       "PoolDeleting: StoragePool local is being deleted; make it again when it is gone, or use another one",
     ],
   ])("%s", (_, pools, expected) => {
-    const problem = poolProblem("local", pools);
+    const problem = poolProblem({ name: "root", pool: "local" }, pools);
     expect(problem && `${problem.reason}: ${problem.message}`).toBe(expected);
+  });
+});
+
+describe("poolProblem of a data disk", () => {
+  it("names it as the spec does", () => {
+    const problem = poolProblem({ name: "data", pool: "big" }, cache(pool("local")));
+    expect(problem?.message).toBe("spec.disks[data].pool: there is no StoragePool big; make it (known are local)");
   });
 });
 

@@ -1,5 +1,5 @@
 /** Resolves what an instance names: its pool, its networks. What is unknown becomes a problem that heals when it appears. */
-import { disksOf } from "../../crds/disks.ts";
+import { disksOf, fieldOfDisk, type InstanceDisk } from "../../crds/disks.ts";
 import { asksForDisk } from "../../crds/disk-room.ts";
 import type { StoragePool } from "../../crds/pool.ts";
 import type { Condition } from "../../crds/schema.ts";
@@ -10,7 +10,10 @@ import type { InstanceScope } from "./scope.ts";
 /** Names shown to a user who mistyped one. */
 const SHOWN = 5;
 
-function missingPool(name: string, pools: Pick<Informer<StoragePool>, "list">): Problem {
+/** A disk and the pool that it shall lie in. */
+type DiskPlace = Pick<InstanceDisk, "name" | "pool">;
+
+function missingPool({ name, pool }: DiskPlace, pools: Pick<Informer<StoragePool>, "list">): Problem {
   const names = pools
     .list()
     .map(({ metadata }) => metadata.name)
@@ -19,18 +22,20 @@ function missingPool(name: string, pools: Pick<Informer<StoragePool>, "list">): 
     names.length === 0
       ? "there is none at all yet"
       : `known are ${names.slice(0, SHOWN).join(", ")}${names.length > SHOWN ? `, and ${names.length - SHOWN} more` : ""}`;
-  return { reason: "PoolNotFound", message: `spec.rootDisk.pool: there is no StoragePool ${name}; make it (${known})` };
+  return {
+    reason: "PoolNotFound",
+    message: `spec.${fieldOfDisk(name)}.pool: there is no StoragePool ${pool}; make it (${known})`,
+  };
 }
 
-/** What keeps an instance from using this pool; undefined when nothing does. */
-export function poolProblem(name: string | undefined, pools: Pick<Informer<StoragePool>, "get" | "list">): Problem | undefined {
-  if (name === undefined) return undefined;
-  const pool = pools.get({ name });
-  if (pool === undefined) return missingPool(name, pools);
+/** What keeps a disk from lying in its pool; undefined when nothing does. */
+export function poolProblem(disk: DiskPlace, pools: Pick<Informer<StoragePool>, "get" | "list">): Problem | undefined {
+  const pool = pools.get({ name: disk.pool });
+  if (pool === undefined) return missingPool(disk, pools);
   if (pool.metadata.deletionTimestamp === undefined) return undefined;
   return {
     reason: "PoolDeleting",
-    message: `StoragePool ${name} is being deleted; make it again when it is gone, or use another one`,
+    message: `StoragePool ${disk.pool} is being deleted; make it again when it is gone, or use another one`,
   };
 }
 
@@ -50,16 +55,16 @@ export function unpublished(name: string, pools: Pick<Informer<StoragePool>, "ge
   return { reason: "WaitingForPool", message: `waiting for a node that offers room in StoragePool ${name}: ${why}` };
 }
 
-/** The pool is only needed where a claim is yet to be made: an instance that runs is not disturbed. */
+/** The pools are only needed where a claim is yet to be made: an instance that runs is not disturbed. */
 export function resolvePool(scope: InstanceScope): void {
   const { ctx, instance } = scope;
   const { step } = scope.plan;
   if (step.do !== "create") return;
-  for (const pool of new Set(disksOf(instance).map((disk) => disk.pool))) {
-    const problem = poolProblem(pool, ctx.pools);
-    if (problem !== undefined) scope.problems.pool ??= problem;
-    else if (asksForDisk(step.serial) && !ctx.publishedPools.has(pool)) scope.problems.pool ??= unpublished(pool, ctx.pools);
-  }
+  const disks = disksOf(instance);
+  // What only the user can mend comes before what mends itself.
+  const refused = disks.map((disk) => poolProblem(disk, ctx.pools)).find((problem) => problem !== undefined);
+  const early = asksForDisk(step.serial) ? disks.find(({ pool }) => !ctx.publishedPools.has(pool)) : undefined;
+  scope.problems.pool ??= refused ?? (early === undefined ? undefined : unpublished(early.pool, ctx.pools));
 }
 
 /** Addresses and MACs, given once and kept. */

@@ -1,4 +1,5 @@
 /** What makes a pool worth another look. */
+import { poolsOf } from "../../crds/disks.ts";
 import type { Host, HostPool } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { Controller, sameStatus, type Change, type Node, type ObjectKey } from "../../kube/index.ts";
@@ -23,9 +24,9 @@ export function poolController(operator: OperatorContext): Controller {
   const onNode = (name: string): ObjectKey[] => changedPools({ key: { name }, old: ctx.hosts.get({ name }) });
   /** A pool that is being deleted waits for its last instance; another one does not care. */
   const lastUser = ({ old, now }: Change<Instance>): ObjectKey[] => {
-    const name = old?.spec.rootDisk.pool;
-    if (now !== undefined || name === undefined) return [];
-    return ctx.pools.get({ name })?.metadata.deletionTimestamp === undefined ? [] : [{ name }];
+    if (now !== undefined || old === undefined) return [];
+    const going = poolsOf(old).filter((name) => ctx.pools.get({ name })?.metadata.deletionTimestamp !== undefined);
+    return going.map((name) => ({ name }));
   };
 
   const controller = new Controller({

@@ -111,6 +111,7 @@ describe("commandLine", () => {
       "-netdev tap,id=net-eth1",
       "-device virtio-net-pci,id=nic-eth1",
     ]);
+    expect(two.find((line) => line.includes("vdisk-data"))).toContain(",serial=data");
     expect(two.find((line) => line.includes("nic-port-1"))).toContain("chassis=2,slot=2,addr=0x4.0x1");
   });
 

@@ -107,7 +107,10 @@ function diskOptions(disk: MachineDisk, index: number): Option[] {
       `driver=file,node-name=file-${disk.id},filename=${pathInside(disk)},cache.direct=${direct},aio=threads,discard=unmap`,
     ],
     ["-blockdev", `driver=raw,node-name=disk-${disk.id},file=file-${disk.id},cache.direct=${direct},discard=unmap`],
-    ["-device", `virtio-blk-pci,id=vdisk-${disk.id},drive=disk-${disk.id},bus=disk-port-${index},bootindex=${index + 1}`],
+    [
+      "-device",
+      `virtio-blk-pci,id=vdisk-${disk.id},drive=disk-${disk.id},bus=disk-port-${index},bootindex=${index + 1}${index === 0 ? "" : `,serial=${disk.id}`}`,
+    ],
   ];
 }
 
