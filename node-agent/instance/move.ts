@@ -61,9 +61,10 @@ export interface OutgoingPlan {
 /**
  * idle: no memory is being copied (disks may be). copying: the guest runs. held: its CPUs are stopped for the switchover, which
  * is not complete: `finish` or `giveUp` comes next. complete: the target has everything, this guest must never run again unless
- * `giveUp` is called, and that only as long as the target never ran. gone: there is no QEMU.
+ * `giveUp` is called, and that only as long as the target never ran. draining (post-copy): as complete, but memory still leaves;
+ * this QEMU must live until complete, and `giveUp` is refused. gone: there is no QEMU.
  */
-export type OutgoingState = "idle" | "copying" | "held" | "complete" | "gone";
+export type OutgoingState = "idle" | "copying" | "held" | "draining" | "complete" | "gone";
 
 export interface MoveCounters {
   disk: { doneBytes: number; totalBytes: number };
@@ -141,7 +142,7 @@ export interface MoveDriver {
   allowPause(instanceUid: string, maxPauseMs: number): Promise<void>;
   /**
    * Completes what is held (waits for that if need be): disks in step for the last time, the rest of the guest sent. Resolves when
-   * complete. Throws when QEMU failed; the guest then stands still until `giveUp`.
+   * complete (or draining). Throws when QEMU failed; the guest then stands still until `giveUp`.
    */
   finish(instanceUid: string, signal: AbortSignal): Promise<void>;
   /** Another limit for what is under way; undefined: none. Never slows the switchover. */

@@ -1,7 +1,8 @@
 /** Real QEMUs under TCG: a guest moves from one to the other. */
 import { createServer } from "node:net";
 import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { stat, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { signal, skipped, unable, WAIT } from "./qemu/fixture.ts";
 import {
@@ -72,19 +73,19 @@ describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
 
   test("a pause longer than allowed does not begin; throttled, the guest gets there", async () => {
     const plan = await t.start();
-    await dirty(t.a, t.instanceUid, 400, 96);
-    const out = t.outgoing(await t.receive(t.b, plan), plan, { maxBytesPerSecond: 40 * 2 ** 20 });
+    await dirty(t.a, t.instanceUid, 400, 64);
+    const out = t.outgoing(await t.receive(t.b, plan), plan, { maxBytesPerSecond: 12 * 2 ** 20 });
     await t.a.moves.copyDisks(t.instanceUid, out, signal);
     await t.a.moves.copyMemory(t.instanceUid, out, signal);
-    await expect.poll(async () => (await t.a.moves.counters(t.instanceUid)).memory.rounds, WAIT).toBeGreaterThan(3);
+    await t.rounds(1);
     const before = await t.a.moves.counters(t.instanceUid);
     expect(before.expectedPauseMs).toBeGreaterThan(300);
-    expect(before.memory.dirtyBytesPerSecond).toBeGreaterThan(10 * 2 ** 20);
-    expect(before.memory.throttlePercent ?? 0).toBeLessThanOrEqual(1);
+    expect(before.memory.dirtyBytesPerSecond).toBeGreaterThan(2 * 2 ** 20);
+    expect(before.memory.throttlePercent).toBeUndefined();
     await t.a.moves.throttle(t.instanceUid, true);
     await expect
       .poll(async () => (await t.a.moves.counters(t.instanceUid)).memory.throttlePercent, { timeout: 60_000, interval: 100 })
-      .toBeGreaterThan(30);
+      .toBeGreaterThan(15);
     await t.a.moves.allowPause(t.instanceUid, 500);
     await t.a.moves.finish(t.instanceUid, signal);
     await t.b.moves.resume(t.instanceUid);
@@ -131,7 +132,6 @@ describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
     const plan = await t.start({ moreDisks: [200, 10] });
     const arrived = await t.move(t.a, t.b, plan);
     await expectRuns(t.b, arrived);
-    const { stat } = await import("node:fs/promises");
     const empty = await stat(arrived.disks[1]?.path ?? "");
     expect(empty.size).toBe(200 * 2 ** 20);
     expect(empty.blocks * 512).toBeLessThan(2 ** 20);
@@ -163,11 +163,39 @@ describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
     }
     try {
       const { offer } = await t.receive(t.b, plan);
-      expect([offer.ramPort, offer.diskPort].toSorted()).toEqual([PORTS[1] - 1, PORTS[1]]);
+      expect(new Set([offer.ramPort, offer.diskPort])).toEqual(new Set([PORTS[1] - 1, PORTS[1]]));
       await t.b.moves.abandon(t.instanceUid);
     } finally {
       for (const server of servers) server.close();
     }
+  });
+
+  test("post-copy: a guest that writes faster than the link carries goes on at the target, and its memory follows", async () => {
+    const plan = await t.start();
+    await dirty(t.a, t.instanceUid, 400, 96);
+    const arrival = await t.receive(t.b, plan);
+    expect(arrival.offer.postCopy).toBe(existsSync("/dev/userfaultfd"));
+    if (!arrival.offer.postCopy) {
+      await t.b.moves.abandon(t.instanceUid);
+      return;
+    }
+    const out = t.outgoing(arrival, plan, { maxBytesPerSecond: 24 * 2 ** 20 });
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await t.rounds(1);
+    const ends = t.events(t.a);
+    await t.a.moves.allowPause(t.instanceUid, 1);
+    await t.a.moves.postCopy(t.instanceUid);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.b.moves.resume(t.instanceUid);
+    await expectRuns(t.b, arrival.plan);
+    await expect.poll(() => ends.some(({ kind }) => kind === "complete"), WAIT).toBe(true);
+    expect(await t.a.moves.outgoing(t.instanceUid)).toBe("complete");
+    await t.a.moves.release(t.instanceUid);
+    await t.b.moves.closeDisks(t.instanceUid);
+    await t.leave(t.a);
+    await expectRuns(t.b, arrival.plan);
+    await expectNoTrace(t.b, arrival.plan);
   });
 
   test("what a device of the guest's stands in the way of a move is asked of QEMU", async () => {

@@ -46,6 +46,8 @@ export interface MoveTest {
   /** Ends the guest at the node that it has left, and its volumes there. */
   leave(node: Node): Promise<void>;
   events(node: Node): MoveEvent[];
+  /** Waits until the source has begun more than so many passes over the guest's memory. */
+  rounds(more: number): Promise<void>;
   /** The agents end, and others take their place. */
   replaceAgents(): Promise<void>;
 }
@@ -186,8 +188,12 @@ export function useMoves(scope: "test" | "file" = "test"): MoveTest {
     get instanceUid() {
       return instanceUid;
     },
+    rounds: (more) =>
+      expect.poll(async () => (await node(0).moves.counters(instanceUid)).memory.rounds, WAIT).toBeGreaterThan(more),
     async replaceAgents() {
       for (const { driver } of nodes) await driver.close();
+      // one that really dies writes no more; this one may be in the middle of it
+      await new Promise((resolve) => setTimeout(resolve, 200));
       nodes = newNodes();
     },
     start,

@@ -152,10 +152,13 @@ export class QemuMoves implements MoveDriver {
   }
 
   async giveUp(instanceUid: string): Promise<void> {
-    const { outgoing } = this.#on(instanceUid);
+    const { outgoing, switchover } = this.#on(instanceUid);
     if (await outgoing.isGone()) {
       this.#forget(instanceUid);
       return;
+    }
+    if (switchover.ignoresWhatIsLeft && (await outgoing.state()) === "draining") {
+      throw new Error("the guest has gone on at the target by post-copy; it cannot be taken back");
     }
     this.#stop(instanceUid);
     // first of all, so that whatever waits for the other end ends; it is done once more in its turn

@@ -102,6 +102,7 @@ export class Outgoing {
     const qmp = await monitorOf(this.#parts, this.instanceUid);
     const [migration, status] = await Promise.all([queryMigrate(qmp), queryStatus(qmp)]);
     if (status.status === "postmigrate") return "complete";
+    if (isDraining(migration)) return "draining";
     if (!isUnderWay(migration)) return "idle";
     return status.running ? "copying" : "held";
   }
@@ -166,5 +167,8 @@ export const OUTGOING = {
 };
 
 const ENDED = new Set(["none", "completed", "failed", "cancelled"]);
+
+/** Post-copy has begun: the guest is at the target, come what may. */
+export const isDraining = ({ status = "none" }: Migration): boolean => status.startsWith("postcopy-");
 
 export const isUnderWay = ({ status = "none" }: Migration): boolean => !ENDED.has(status);

@@ -3,7 +3,7 @@ import { errorText } from "../../../errors.ts";
 import { queryMigrate, queryMirrors, type MirrorJob } from "./commands.ts";
 import { isMigration, moveEvent } from "./events.ts";
 import { MOVE_DEADLINE, nameOf } from "./names.ts";
-import { isUnderWay, type Outgoing } from "./outgoing.ts";
+import { isDraining, isUnderWay, type Outgoing } from "./outgoing.ts";
 import { monitorOf, type MoveParts } from "./parts.ts";
 import type { QmpEvent, QmpSession } from "../qmp/session.ts";
 
@@ -53,6 +53,11 @@ export class Switchover {
     if (!slowed) this.#look();
   }
 
+  /** Whether post-copy was asked for, so that the guest may be at the target already. */
+  get ignoresWhatIsLeft(): boolean {
+    return this.#whateverIsLeft;
+  }
+
   /** Post-copy: the guest is stopped whatever is left to copy, once that is allowed. */
   ignoreWhatIsLeft(): void {
     this.#whateverIsLeft = true;
@@ -66,7 +71,7 @@ export class Switchover {
     const { until, stop } = this.#parts.events.listen(instanceUid);
     try {
       const [migration, mirrors] = await Promise.all([queryMigrate(qmp), queryMirrors(qmp)]);
-      if (migration.status === "completed") return;
+      if (migration.status === "completed" || isDraining(migration)) return;
       if (!isUnderWay(migration)) throw await this.#outgoing.failure();
       failIfBroken(mirrors);
       if (migration.status !== "pre-switchover" && migration.status !== "device") {
