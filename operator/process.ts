@@ -70,7 +70,7 @@ export class DroverOperator extends OperatorProcess {
     const { client, logger: log } = this.#options;
     // The API server waits 5 s for an answer.
     const ctx = { client: client.with({ deadlineMs: 3000 }), caches: this.#caches, log, now: () => realClock.now(), deadlineMs };
-    const webhook = await serveWebhook(await webhookFiles(directory), port, ctx);
+    const webhook = await serveWebhook(() => webhookFiles(directory), port, ctx);
     await aborted(signal);
     await webhook.close();
   }

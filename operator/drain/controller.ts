@@ -81,10 +81,11 @@ async function stop(instance: Instance, pod: Pod, ctx: DrainContext): Promise<vo
 
 function tell(instance: Instance, pod: Pod, plan: DrainPlan, trouble: string | undefined, ctx: DrainContext): void {
   const uid = pod.metadata.uid ?? "";
-  const news = [plan.reason, plan.overdue, trouble].join("/");
+  const bad = plan.stuck || plan.overdue || trouble !== undefined;
+  // How a move goes on is told by its own events.
+  const news = bad ? [plan.reason, plan.overdue, trouble].join("/") : "well";
   if (ctx.told.get(uid) === news) return;
   ctx.told.set(uid, news);
-  const bad = plan.stuck || plan.overdue || trouble !== undefined;
   const reason = plan.overdue ? "DrainOverdue" : bad ? "DrainStuck" : "Draining";
   const note = `its eviction from node ${pod.spec.nodeName ?? ""} was asked for: it ${plan.message}`;
   ctx.events.event(instance, bad ? "Warning" : "Normal", reason, "Drain", trouble === undefined ? note : `${note}; ${trouble}`);

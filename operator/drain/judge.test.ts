@@ -52,7 +52,11 @@ describe.each<[string, Partial<EvictionFacts>, string]>([
     { pod: claimFixture({ deleting: true }), graceSeconds: 0 },
     "refused: instance web is being shut down, and its claim ends when that is done; evict it without a grace period",
   ],
-  ["an old one", { instance: movedOn }, "refused: instance web has left this claim"],
+  [
+    "an old one",
+    { instance: movedOn },
+    "refused: instance web has moved to node n2; this claim ends when nothing of it is left here",
+  ],
   [
     "an old one of which the agent speaks no more",
     { instance: { ...movedOn, status: { ...movedOn.status, guest: { state: "Running", claimUid: other } } } },
@@ -61,10 +65,10 @@ describe.each<[string, Partial<EvictionFacts>, string]>([
   [
     "an old one that is not released yet",
     { instance: { ...movedOn, status: { ...movedOn.status, guest: { state: "Running", claimUid: other } } }, moves: [leaving] },
-    "refused: instance web has left this claim",
+    "refused: instance web has moved to node n2; this claim ends when nothing of it is left here",
   ],
   ["a move's target", { instance: movedOn, moves: [arriving] }, "noted: instance web is just being moved here by Migration m"],
-  ["of an Instance that vanished", { instance: undefined }, "refused: instance web has left this claim, or is being released"],
+  ["of an Instance that vanished", { instance: undefined }, "refused: instance web is gone from the API, and is being released"],
   [
     "a move's source",
     {

@@ -58,6 +58,12 @@ export function roleOf({ pod, instance, moves }: Pick<EvictionFacts, "pod" | "in
   return guest?.claimUid === uid && !saidOver(uid, guest) ? { role: "left" } : { role: "free" };
 }
 
+function leftWords(instance: Instance | undefined, pod: Pod): string {
+  if (instance === undefined) return "is gone from the API, and is being released";
+  const node = instance.status?.claim?.node;
+  return node === undefined || node === pod.spec.nodeName ? "has another claim now" : `has moved to node ${node}`;
+}
+
 const refuse = (message: string, note = false): Verdict => ({ allow: false, message, note });
 
 /**
@@ -77,7 +83,7 @@ export function judgeEviction(facts: EvictionFacts): Verdict {
   }
   switch (seen.role) {
     case "left":
-      return refuse(`${who} has left this claim, or is being released; the claim ends when nothing of it is left here`);
+      return refuse(`${who} ${leftWords(instance, pod)}; this claim ends when nothing of it is left here`);
     case "target":
       return refuse(`${who} is just being moved here by Migration ${seen.move.metadata.name}; it is moved on after that`, true);
     case "home":

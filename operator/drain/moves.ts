@@ -55,7 +55,7 @@ export function moveWords(move: Migration): string {
   const phase = move.status?.phase ?? "Pending";
   if (phase !== "Pending") return `Migration ${name} moves it to ${move.status?.targetNode ?? "another node"}`;
   const why = words(move);
-  return `Migration ${name} waits${why === "" ? " for its turn" : `: ${why}`}`;
+  return `Migration ${name}${why === "" ? " waits for its turn" : `: ${why}`}`;
 }
 
 /** How far a move is; empty before there is anything to tell. */

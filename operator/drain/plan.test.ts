@@ -118,7 +118,7 @@ describe("what is said", () => {
   it("gives a waiting move's own words", () => {
     const conditions = condition("Ready", "False", "waiting for a slot on node n1");
     const move = moveFixture("mine", { phase: "Pending", reason: "Because", conditions });
-    expect(message({ moves: [move] })).toContain("Migration mine waits: waiting for a slot on node n1");
+    expect(message({ moves: [move] })).toContain("Migration mine: waiting for a slot on node n1");
   });
 });
 

@@ -29,6 +29,8 @@ export interface Webhook {
 const MOST_BYTES = 256 * 1024;
 /** The API server gives up after 5 s. */
 const REQUEST_MS = 5_000;
+const READ_AGAIN_MS = 1_000;
+const TLS = { minVersion: "TLSv1.2" } as const;
 
 /** Reads tls.crt, tls.key and token of a directory. Throws when one is missing. */
 export async function webhookFiles(directory: string): Promise<WebhookFiles> {
@@ -60,13 +62,27 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
 /**
  * Serves until closed. What goes wrong is answered by 500: the API server then lets the eviction pass on to the PodDisruptionBudget,
  * which refuses every claim that runs.
+ * @param read gives key, certificate and token; asked again when a caller does not accept what it gave before, at most once a second:
+ *   they may have been made anew
  * @param port 0 takes any free one
  */
-export async function serveWebhook(files: WebhookFiles, port: number, ctx: EvictionContext): Promise<Webhook> {
-  const expected = digest(`/evictions/${files.token}`);
+export async function serveWebhook(read: () => Promise<WebhookFiles>, port: number, ctx: EvictionContext): Promise<Webhook> {
+  let files = await read();
+  let readAt = ctx.now();
+  const readAgain = async (): Promise<void> => {
+    if (Math.abs(ctx.now() - readAt) < READ_AGAIN_MS) return;
+    readAt = ctx.now();
+    const found = await read();
+    if (found.token === files.token && found.cert === files.cert && found.key === files.key) return;
+    server.setSecureContext({ ...TLS, cert: found.cert, key: found.key });
+    files = found;
+    ctx.log.info("the webhook has a new certificate");
+  };
+  const isOurs = (pathname: string): boolean => timingSafeEqual(digest(pathname), digest(`/evictions/${files.token}`));
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const asked = new URL(request.url ?? "/", "https://localhost").pathname;
-    if (request.method !== "POST" || !timingSafeEqual(digest(asked), expected)) {
+    if (!isOurs(asked)) await readAgain();
+    if (request.method !== "POST" || !isOurs(asked)) {
       response.writeHead(404).end();
       return;
     }
@@ -75,7 +91,7 @@ export async function serveWebhook(files: WebhookFiles, port: number, ctx: Evict
     response.writeHead(200, { "Content-Type": "application/json" });
     response.end(JSON.stringify(answerReview(review.uid, said)));
   };
-  const server = createServer({ cert: files.cert, key: files.key, minVersion: "TLSv1.2" }, (request, response) => {
+  const server = createServer({ ...TLS, cert: files.cert, key: files.key }, (request, response) => {
     answer(request, response).catch((error: unknown) => {
       ctx.log.warn({ error: errorText(error) }, "an eviction could not be judged");
       if (!response.headersSent) response.writeHead(500, { "Content-Type": "text/plain" });
@@ -94,7 +110,12 @@ export async function serveWebhook(files: WebhookFiles, port: number, ctx: Evict
       resolve();
     });
   });
-  server.on("tlsClientError", (error) => ctx.log.debug({ error: errorText(error) }, "a TLS handshake with the webhook failed"));
+  server.on("tlsClientError", (problem) => {
+    ctx.log.debug({ error: errorText(problem) }, "a TLS handshake with the webhook failed");
+    readAgain().catch((cause: unknown) =>
+      ctx.log.warn({ error: errorText(cause) }, "the webhook's files could not be read again"),
+    );
+  });
   server.on("error", (error) => ctx.log.error({ error: errorText(error) }, "the webhook's server"));
   return {
     port: (server.address() as AddressInfo).port,

@@ -48,8 +48,9 @@ export async function serveEvictions(cluster: Cluster): Promise<Evictions> {
   await startCaches(caches, ended.signal);
   const files = certificateFiles(cluster.plane.pki, "apiserver");
   const [cert, key] = await Promise.all([readFile(files.cert, "utf8"), readFile(files.key, "utf8")]);
+  const made = { cert, key, token: TOKEN };
   const ctx = { client, caches, log: silentLogger, now: () => realClock.now(), deadlineMs: 60_000 };
-  const webhook = await serveWebhook({ cert, key, token: TOKEN }, 0, ctx);
+  const webhook = await serveWebhook(async () => made, 0, ctx);
   const kubectl = kubectlFor(cluster.plane.kubeconfig);
   await kubectl.accepted(["apply", "-f", "-"], JSON.parse(JSON.stringify(await webhookConfiguration(cluster, webhook.port))));
   const evict: Evictions["evict"] = async (pod, options, query = "") => {
