@@ -108,6 +108,7 @@ function migrating({ move }: StatusFacts): PhaseSeen {
 }
 
 function placed(facts: StatusFacts): PhaseSeen {
+  if (facts.move?.undecided !== undefined) return { phase: "Unknown", ...facts.move.undecided };
   const { step } = facts.plan;
   if (step.do === "wait") return { phase: "Stopping", reason: step.reason, message: step.message };
   if (step.do === "delete")

@@ -1,6 +1,8 @@
 /** What an instance must know of the Migrations that are about it. Pure. */
 import type { PastMigration } from "../../crds/instance.ts";
 import type { HandoverState, Migration } from "../../crds/migration.ts";
+import { findCondition } from "../../kube/index.ts";
+import type { Problem } from "../instance/facts.ts";
 import { endOf, hasEnded, hasTurn, recordOf, sourceOf } from "./attempt.ts";
 
 /** The move of an instance that has its turn. */
@@ -15,6 +17,8 @@ export interface ActiveMove {
   targetClaim: { name: string; uid: string | undefined };
   /** The source's agent says that nothing is left there. */
   released: boolean;
+  /** Why the guest runs nowhere: a node died at the one moment when nobody can tell which copy is newer. */
+  undecided: Problem | undefined;
   /** Pools of the disks at the target. */
   disks: { name: string; pool: string }[];
 }
@@ -34,8 +38,16 @@ export function activeMove(migrations: readonly Migration[], instanceUid: string
     sourceClaim: sourceClaim?.uid === undefined ? undefined : { name: sourceClaim.name, uid: sourceClaim.uid },
     targetClaim: { name: targetClaim.name, uid: targetClaim.uid },
     released: sourceOf(migration)?.state === "Released",
+    undecided: undecidedOf(migration),
     disks: (status.disks ?? []).map(({ name, targetPool }) => ({ name, pool: targetPool })),
   };
+}
+
+function undecidedOf({ metadata, status }: Migration): Problem | undefined {
+  const reason = status?.reason;
+  if (reason !== "NeedsDecision" && reason !== "WaitingForNode") return undefined;
+  const ready = findCondition(status?.conditions, "Ready");
+  return { reason, message: `Migration ${metadata.name}: ${ready?.message ?? reason}` };
 }
 
 /** Whether the agents are at it: the guest is theirs, and nobody else stops, starts or replaces anything of it. */

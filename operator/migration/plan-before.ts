@@ -16,16 +16,13 @@ const HOLDER_MS = 5 * MINUTE;
 /** A bound claim cannot go elsewhere: better another attempt than a long wait. */
 const TARGET_BACK_MS = MINUTE;
 
-const BACKOFF_MS = 10_000;
-const BACKOFF_MAX_MS = 5 * MINUTE;
-
-/** How long after the nth failed attempt the next one may begin. */
-export const backoffOf = (retries: number): number => Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** (retries - 1));
-
 /** Carries on where a check lets it, ends where it does not. */
 function hold(facts: MoveFacts, check: Check): MovePlan | undefined {
   if (check.state === "ok") return undefined;
-  if (check.state === "fail") return finish(facts, "Failed", check);
+  if (check.state === "fail") {
+    const wished = check.reason === "InstanceDeleted" || (check.reason === "InstanceStopped" && hasTurn(facts.migration));
+    return finish(facts, wished ? "Cancelled" : "Failed", check);
+  }
   const { forMs } = check;
   return waitFor(facts, check, forMs === undefined ? undefined : { forMs, late: (late) => finish(facts, "Failed", late) });
 }
@@ -35,7 +32,8 @@ function planBackoff(facts: MoveFacts): MovePlan | undefined {
   const retries = migration.status?.retries ?? 0;
   const failed = findCondition(migration.status?.conditions, "Progressing");
   if (retries === 0 || failed?.status !== "False") return undefined;
-  const at = Date.parse(failed.lastTransitionTime) + backoffOf(retries);
+  const { firstMs, mostMs } = settings.backoff;
+  const at = Date.parse(failed.lastTransitionTime) + Math.min(mostMs, firstMs * 2 ** (retries - 1));
   if (now >= at) return undefined;
   const when = new Date(at).toISOString().slice(11, 19);
   const message = `attempt ${retries + 1} of ${settings.retries + 1} begins at ${when} UTC; the one before failed: ${failed.message}`;

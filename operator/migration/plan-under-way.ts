@@ -113,6 +113,11 @@ function copying({ migration }: MoveFacts): Problem {
 
 function switching(facts: MoveFacts, record: Handover, cause: Cause | undefined): Problem {
   const { sourceNode = "", targetNode = "" } = facts.migration.status ?? {};
+  if (record.state === "Target" && lifeOf(facts.target) === "dead")
+    return {
+      reason: "WaitingForNode",
+      message: `spec.keep decided that the copy on node ${targetNode} lives; it waits for that node to come back`,
+    };
   const late = cause === undefined ? "" : `; too late to give it up (${cause.message})`;
   const silent = [facts.source, facts.target].find(({ state }) => state === "Silent");
   const waits = silent === undefined || silent.state !== "Silent" ? "" : `; waits for ${silent.message}`;
@@ -133,8 +138,10 @@ const decisionOf = (reason: keyof typeof DIED): Problem => ({
   message: `${DIED[reason]}: decide which copy shall live by spec.keep: Source or Target (kubectl patch); what the other one wrote is lost`,
 });
 
-function causeOf({ migration, source, target }: MoveFacts, cause: Cause | undefined): Cause {
+function causeOf({ migration, target }: MoveFacts, from: Handover, cause: Cause | undefined): Cause {
   if (cause !== undefined) return cause;
+  if (from.state !== "Copying")
+    return { reason: "Decided", message: "spec.keep decided that the source's copy lives", retryable: false };
   const said = targetOf(migration);
   if (said?.state === "GivenUp")
     return {
@@ -144,8 +151,7 @@ function causeOf({ migration, source, target }: MoveFacts, cause: Cause | undefi
     };
   const { sourceNode = "", targetNode = "" } = migration.status ?? {};
   if (lifeOf(target) === "dead") return { reason: "TargetDied", message: `node ${targetNode} died`, retryable: true };
-  if (lifeOf(source) === "dead") return { reason: "SourceDied", message: `node ${sourceNode} died`, retryable: false };
-  return { reason: "Decided", message: "spec.keep decided that the source's copy lives", retryable: false };
+  return { reason: "SourceDied", message: `node ${sourceNode} died`, retryable: false };
 }
 
 function planWrite(facts: MoveFacts, decision: OperatorDecision & { do: "write" }, cause: Cause | undefined): MovePlan {
@@ -155,15 +161,11 @@ function planWrite(facts: MoveFacts, decision: OperatorDecision & { do: "write" 
     const message = "spec.keep decided that the target's copy lives, or the target has all of it";
     return { step, reason: "Decided", message };
   }
-  const why = causeOf(facts, cause);
-  const kept = notation(why);
-  return { step, reason: "GivingUp", message: `it is given up: ${why.message}`, progressing: { status: "False", ...kept } };
+  const { reason, message } = causeOf(facts, from, cause);
+  return { step, reason: "GivingUp", message: `it is given up: ${message}`, progressing: { status: "False", reason, message } };
 }
 
-/** Whether it can pass has no field of its own in a condition: the reason tells, for these are all that the operator finds itself. */
-const notation = ({ reason, message }: Cause): Problem => ({ reason, message });
-
-/** Reasons of the operator's own that can pass. */
+/** Reasons of the operator's own that can pass. A condition has no field for that; these are all that it finds itself. */
 export const PASSING: ReadonlySet<string> = new Set([
   "TargetClaimLost",
   "SourceSilent",
@@ -172,6 +174,13 @@ export const PASSING: ReadonlySet<string> = new Set([
   "SourceIdle",
   "TargetDied",
 ]);
+
+/** The copy that shall live. Where the instance is deleted none shall, and the one that can be asked is brought to an end. */
+function keptCopy({ migration, instance, target }: MoveFacts): "Source" | "Target" | undefined {
+  const deleted = instance === undefined || instance.metadata.deletionTimestamp !== undefined;
+  if (deleted && lifeOf(target) === "dead") return "Source";
+  return migration.spec.keep ?? (deleted ? "Target" : undefined);
+}
 
 /** A move whose record says Copying, Handover or Target. */
 export function planUnderWay(facts: MoveFacts, record: Handover): MovePlan {
@@ -185,7 +194,7 @@ export function planUnderWay(facts: MoveFacts, record: Handover): MovePlan {
     target: lifeOf(target),
     sourceSaid: migration.status?.source,
     targetSaid: migration.status?.target,
-    keep: migration.spec.keep,
+    keep: keptCopy(facts),
   });
   if (decision.do === "write") return planWrite(facts, decision, cause);
   if (decision.do === "needsDecision") {

@@ -8,6 +8,7 @@ describe("migrationSettings", () => {
       defaults: { maxPauseMs: 300, maxBytesPerSecond: undefined, onStall: "Throttle", timeoutMs: 21_600_000 },
       parallel: { outPerNode: 2, inPerNode: 2, perCluster: 8 },
       retries: 3,
+      backoff: { firstMs: 10_000, mostMs: 300_000 },
       history: { count: 5, ageMs: 604_800_000 },
     });
   });
@@ -20,6 +21,7 @@ describe("migrationSettings", () => {
       defaults,
       parallel: { outPerNode: "1" },
       retries: 0,
+      backoff: { firstMs: 10_000, mostMs: 300_000 },
       history: { count: 2, age: "1h" },
     };
     expect(migrationSettings(JSON.stringify(values))).toEqual({

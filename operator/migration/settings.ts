@@ -13,6 +13,8 @@ export interface MigrationSettings {
   parallel: Limits;
   /** Attempts after the first, where what went wrong can pass. */
   retries: number;
+  /** How long after a failed attempt the next one may begin: twice as long each time. */
+  backoff: { firstMs: number; mostMs: number };
   /** Migrations that have ended: so many are kept of each instance, and none that is older. */
   history: { count: number; ageMs: number };
 }
@@ -23,6 +25,8 @@ export interface Limits {
   inPerNode: number;
   perCluster: number;
 }
+
+const BACKOFF = { firstMs: 10_000, mostMs: 5 * 60_000 };
 
 const span = (name: string) =>
   z.string(`${name} must be a time such as 30m`).transform((text, ctx) => {
@@ -104,6 +108,7 @@ export function migrationSettings(text: string): MigrationSettings {
     defaults: { maxPauseMs, maxBytesPerSecond, onStall, timeoutMs },
     parallel,
     retries,
+    backoff: BACKOFF,
     history: { count: history.count, ageMs: history.age },
   };
 }

@@ -27,18 +27,9 @@ import { Turns, type Held } from "./turns.ts";
 /** What an instance's reconcile reads of a Migration; what the agents count as they copy is not in it. */
 const forInstance = (migration: Migration | undefined): unknown => {
   if (migration === undefined) return undefined;
-  const { phase, handover, instanceUid, sourceClaim, targetClaim, retries, source, endedAt } = migration.status ?? {};
-  return {
-    uid: migration.metadata.uid,
-    phase,
-    handover,
-    instanceUid,
-    sourceClaim,
-    targetClaim,
-    retries,
-    source: source?.state,
-    endedAt,
-  };
+  const { phase, reason, handover, instanceUid, sourceClaim, targetClaim, retries, source, endedAt } = migration.status ?? {};
+  const { uid } = migration.metadata;
+  return { uid, phase, reason, handover, instanceUid, sourceClaim, targetClaim, retries, source: source?.state, endedAt };
 };
 
 /** Instances that a change of a Migration concerns. */

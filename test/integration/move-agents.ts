@@ -26,6 +26,8 @@ export interface Failure {
   retryable: boolean;
 }
 
+const whyOf = ({ reason, message, retryable }: Failure) => ({ reason, message, retryable });
+
 export class MoveAgents {
   readonly seen: Informer<Migration>;
   readonly #cluster: Cluster;
@@ -84,7 +86,12 @@ export class MoveAgents {
   #queue(key: ObjectKey): void {
     const text = keyText(key);
     const before = this.#busy.get(text) ?? Promise.resolve();
-    const next = before.then(() => this.#look(key)).catch((error: unknown) => void this.failures.push(error));
+    const next = before
+      .then(() => this.#look(key))
+      .catch((error: unknown) => {
+        // Deleted while it was looked at.
+        if (!(error instanceof ApiError && (error.isNotFound || error.isConflict))) this.failures.push(error);
+      });
     this.#busy.set(text, next);
   }
 
@@ -115,18 +122,19 @@ export class MoveAgents {
     const failure = this.failing.get(`${migration.metadata.name}/${attempt}`);
     if (state === "Source") {
       if (said !== "Released" && this.#may(migration, "release-target"))
-        await say({ state: "Released", ...(failure?.side === "target" ? failure : {}) });
+        await say({ state: "Released", ...(failure?.side === "target" ? whyOf(failure) : {}) });
       return;
     }
     if (said === undefined && this.#may(migration, "prepare")) return say({ state: "Preparing" });
     if (state === "Copying" && failure?.side === "target" && said === "Preparing") {
-      const { reason, message, retryable } = failure;
-      await say({ state: "GivenUp", reason, message, retryable });
+      await say({ state: "GivenUp", ...whyOf(failure) });
       return this.#record(migration, attempt, "Copying", "Source");
     }
     if (said === "Preparing" && this.#may(migration, "ready")) return say({ state: "Ready", endpoint: "127.0.0.1:9413" });
     if (state === "Handover" && source === "Completed" && said === "Ready" && this.#may(migration, "write-done"))
       return say({ state: "Running" });
+    if (state === "Target")
+      return said === "Running" ? this.#record(migration, attempt, "Target", "Done") : say({ state: "Running" });
     if (state === "Handover" && said === "Running") return this.#record(migration, attempt, "Handover", "Done");
   }
 
@@ -142,8 +150,7 @@ export class MoveAgents {
         if (said === undefined)
           return this.#may(migration, "copy-disks") ? say({ state: "CopyingDisk", progress: "10%" }) : undefined;
         if (failure?.side === "source") {
-          const { reason, message, retryable } = failure;
-          await say({ state: "GivenUp", reason, message, retryable });
+          await say({ state: "GivenUp", ...whyOf(failure) });
           return this.#record(migration, attempt, "Copying", "Source");
         }
         if (said === "CopyingDisk")
