@@ -4,10 +4,11 @@
 #   make demo         the whole story, told line by line (KEEP=1 leaves the lab up)
 #   make test         everything that must pass; make check is its quick part
 #   make bench        figures
+#   make bench-migration  moves compared: by hand, by Drover, by libvirt, with the guest standing still (MOVES=3 CASES=1g-idle: less)
 #   make chaos        every fault in every phase of a move (PHASE= and FAULT= pick some; it goes on where it was broken off)
 NODE := hack/bootstrap.sh node
 
-.PHONY: lab lab-down lab-status reload images guest check test demo bench chaos
+.PHONY: lab lab-down lab-status reload images guest check test demo bench bench-migration chaos
 .NOTPARALLEL:
 
 lab:
@@ -40,6 +41,9 @@ demo:
 
 bench:
 	@$(NODE) hack/bench.ts
+
+bench-migration:
+	@$(NODE) hack/bench-migration.ts
 
 chaos:
 	@$(NODE) hack/chaos.ts

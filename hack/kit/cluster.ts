@@ -5,8 +5,6 @@ import { execa } from "execa";
 import { stringify } from "yaml";
 import { lab } from "../lab/index.ts";
 
-const root = path.resolve(import.meta.dirname, "../..");
-
 interface KubectlOptions {
   input?: string;
   seconds?: number;
@@ -66,7 +64,7 @@ export interface TestImage {
 
 /** The images that the lab serves. */
 export const images = async (): Promise<Record<"tiny" | "tinyRaw", TestImage>> =>
-  JSON.parse(await readFile(path.join(root, ".lab/images.json"), "utf8")) as Record<"tiny" | "tinyRaw", TestImage>;
+  JSON.parse(await readFile(path.join(lab().out, "images.json"), "utf8")) as Record<"tiny" | "tinyRaw", TestImage>;
 
 export interface GuestReport {
   hostname: string;

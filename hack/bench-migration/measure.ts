@@ -1,0 +1,84 @@
+/** One move, watched from a third node and from both nodes that take part. */
+import type { Place } from "../bench/processes.ts";
+import { ask, statusWithin, whileEchoing } from "../kit/guest.ts";
+import type { Probe } from "../lab/probe.ts";
+import { agentUse, sentBytes } from "./agents.ts";
+import type { Mover } from "./mover.ts";
+import type { Freezer } from "./northd.ts";
+import { lastPause } from "./traces.ts";
+import { DIRTY_MIB, type Case, type Kind, type Way } from "./plan.ts";
+
+/** A move as it was seen; times in ms. */
+export interface Sample {
+  way: Way;
+  case: string;
+  kind: Kind;
+  from: string;
+  to: string;
+  /** No CPU of the guest ran. */
+  pauseMs: number;
+  /** Longest time without an answer; a packet leaves every 10 ms. */
+  silenceMs: number;
+  totalMs: number;
+  /** What the source node sent meanwhile. */
+  sentBytes: number;
+  agents: { [node: string]: { cpuMs: number; rssKib: number } };
+  timeline?: readonly { mark: string; ms: number }[];
+}
+
+export interface Watch {
+  probe: Probe;
+  agents: ReadonlyMap<string, Place>;
+  freezer: Freezer;
+}
+
+export const MOVERS = ["n1", "n2"] as const;
+
+/** What comes late counts too. */
+const AFTER_MS = 700;
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Moves it to the other node under the case's load. */
+export const measureMove = async (
+  mover: Mover,
+  under: Case,
+  kind: Kind,
+  watch: Watch,
+  how = mover.move.bind(mover),
+): Promise<Sample> => {
+  const { probe, agents, freezer } = watch;
+  const from = mover.node;
+  const to = MOVERS.find((node) => node !== from) ?? "";
+  const places = [...agents.values()].filter(({ node }) => node === from || node === to);
+  await statusWithin(probe, mover.address, 60);
+  await ask(probe, mover.address, `/dirty/${under.dirtyMibPerSecond}/${under.dirtyMibPerSecond > 0 ? DIRTY_MIB : 0}`);
+  const before = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
+  const { silenceMs, result } = await whileEchoing(probe, mover.address, async () => {
+    const moved = await how(to, () => (kind === "frozen" ? freezer.freeze() : undefined));
+    await freezer.thawed();
+    await wait(AFTER_MS);
+    return moved;
+  });
+  const after = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
+  await ask(probe, mover.address, "/dirty/0/0");
+  const [sentBefore, ...usedBefore] = before;
+  const [sentAfter, ...used] = after;
+  const use = places.flatMap(({ node }, index) => {
+    const [was, is] = [usedBefore[index], used[index]];
+    return was === undefined || is === undefined ? [] : [[node, { cpuMs: is.cpuMs - was.cpuMs, rssKib: is.rssKib }] as const];
+  });
+  const { totalMs, timeline, way = mover.way } = result;
+  return {
+    way,
+    case: under.name,
+    kind,
+    from,
+    to,
+    pauseMs: lastPause(await mover.traces()),
+    silenceMs,
+    totalMs,
+    sentBytes: sentAfter - sentBefore,
+    agents: Object.fromEntries(use),
+    ...(timeline === undefined ? {} : { timeline }),
+  };
+};

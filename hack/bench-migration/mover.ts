@@ -1,0 +1,24 @@
+/** A guest that can be moved, whatever moves it. */
+import type { Way } from "./plan.ts";
+
+export interface Moved {
+  /** From the first command until nothing is left to do. */
+  totalMs: number;
+  /** Where it is not the mover's own. */
+  way?: Way;
+  /** Steps of the switchover, in ms from the guest's stop. */
+  timeline?: readonly { mark: string; ms: number }[];
+}
+
+export interface Mover {
+  readonly way: Way;
+  /** IPv4, at which it answers. */
+  readonly address: string;
+  /** Where it runs. */
+  readonly node: string;
+  /** @param onSwitchover called when the guest is about to be stopped, or has just been */
+  move(to: string, onSwitchover?: () => void): Promise<Moved>;
+  /** What each of its QEMUs has said, with the lines of trace vm_state_notify. */
+  traces(): Promise<string[]>;
+  remove(): Promise<void>;
+}
