@@ -19,7 +19,7 @@ const NODES = ["n1", "n2"];
 
 export const makeWorld = async (): Promise<World> => {
   const { tiny } = await images();
-  for (const node of NODES) await kubectl(["label", "node", node, `${LABEL}=yes`, "--overwrite"]);
+  for (const node of NODES) await kubectl(["label", "node", node, `${LABEL}=here`, "--overwrite"]);
   await apply(namespaceManifest(NAMESPACE), poolManifest(POOL, "3Gi"));
   await apply(
     networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.40.0.0/24" } }),
@@ -28,7 +28,7 @@ export const makeWorld = async (): Promise<World> => {
       network: "net",
       pool: POOL,
       // Any node but the observer's: the guest goes to and fro.
-      spec: { placement: { nodeSelector: { [LABEL]: "yes" } }, restart: "Always" },
+      spec: { placement: { nodeSelector: { [LABEL]: "here" } }, restart: "Always" },
     }),
   );
   await waitFor(`inst/${NAME}`, "condition=Ready", 180, NAMESPACE);

@@ -81,10 +81,10 @@ beforeAll(async () => {
     virtualMachine(NAMESPACE, "vm", {
       image: tiny,
       network: "net",
-      spec: { placement: { nodeSelector: { "drover-moves": "yes" } } },
+      spec: { placement: { nodeSelector: { "drover-moves": "here" } } },
     }),
   );
-  for (const node of ["n1", "n2"]) await kubectl(["label", "node", node, "drover-moves=yes", "--overwrite"]);
+  for (const node of ["n1", "n2"]) await kubectl(["label", "node", node, "drover-moves=here", "--overwrite"]);
   await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
   address = await addressOf(NAMESPACE, "vm");
   probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.60.0.250/24" });
