@@ -30,13 +30,18 @@ export function fileCheckpoint(directory: string): Checkpoint {
     await mkdir(directory, { recursive: true });
     const name = `${side}.${step}.hold`;
     const stop = new AbortController();
-    // Watched before it is looked for: its end cannot be missed.
     const changes = watch(directory, { signal: stop.signal })[Symbol.asyncIterator]();
+    /** The next change after this call. The last one is never waited for. */
+    const change = (): Promise<unknown> => {
+      const next = changes.next();
+      next.catch(() => undefined);
+      return next;
+    };
     try {
-      const first = changes.next();
-      first.catch(() => undefined);
+      // Watched before it is looked for: its end cannot be missed.
+      let next = change();
       await writeFile(join(directory, `${side}.${step}.reached`), `${new Date().toISOString()}\n`);
-      for (let next = first; await exists(join(directory, name)); next = changes.next()) await next;
+      for (; await exists(join(directory, name)); next = change()) await next;
     } finally {
       stop.abort();
     }

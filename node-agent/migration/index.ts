@@ -43,10 +43,10 @@ export interface MovingParts {
   instances: Pick<Informer<Instance>, "get" | "byIndex" | "onChange" | "synced">;
   /** Claim pods of this node, with the index `instance`. */
   pods: Pick<Informer<Pod>, "list" | "onChange" | "synced" | "hasSynced">;
-  driver: InstanceDriver;
+  driver: Pick<InstanceDriver, "prepare" | "stop" | "forget">;
   moves: MoveDriver;
-  pools: Pools;
-  nics: Nics;
+  pools: Pick<Pools, "ensureVolume" | "removeVolume" | "place">;
+  nics: Pick<Nics, "ensure" | "removeAll" | "installed" | "onChange">;
   identity: NodeIdentity;
   hostFacts: () => Promise<HostFacts>;
   paths: NodePaths;

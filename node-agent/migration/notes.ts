@@ -24,6 +24,10 @@ const shape = z.object({
   nics: z.array(z.string()),
   /** Source: memory has been copied, or nearly; it is not tried a second time in one attempt. */
   memoryStarted: z.boolean().exactOptional(),
+  /** The guest goes on at the target before all its memory is there. */
+  postCopy: z.boolean().exactOptional(),
+  /** Target, post-copy: by now it has all of its memory. */
+  whole: z.boolean().exactOptional(),
   /** Target: a QEMU was started for it, or nearly; there is one for each attempt. */
   receiving: z.boolean().exactOptional(),
   /** Why this side gave up. */

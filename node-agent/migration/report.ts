@@ -25,6 +25,8 @@ interface Entry {
   written: Said | undefined;
   writtenAt: number;
   next: Said | undefined;
+  /** What was said last, whether it waits, is on its way or written. */
+  latest: Said | undefined;
   timer: ReturnType<Clock["setTimeout"]> | undefined;
   writing: boolean;
   held: boolean;
@@ -52,6 +54,7 @@ export class MoveReporter {
   say(migration: Migrating, said: Said): void {
     if (this.#closed) return;
     const entry = this.#entry(migration, said.role);
+    entry.latest = said;
     if (!entry.writing && entry.written !== undefined && sameStatus(entry.written, said)) entry.next = undefined;
     else entry.next = said;
     this.#schedule(entry);
@@ -66,8 +69,7 @@ export class MoveReporter {
 
   /** What was said last, written or not. */
   last(migration: Migrating, role: Said["role"]): Said | undefined {
-    const entry = this.#entries.get(keyOfEntry(migration, role));
-    return entry?.next ?? entry?.written;
+    return this.#entries.get(keyOfEntry(migration, role))?.latest;
   }
 
   forget(uid: string): void {
@@ -112,6 +114,7 @@ export class MoveReporter {
       written: undefined,
       writtenAt: Number.NEGATIVE_INFINITY,
       next: undefined,
+      latest: undefined,
       timer: undefined,
       writing: false,
       held: false,

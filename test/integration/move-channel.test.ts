@@ -86,7 +86,7 @@ test("they talk, in order and at once", async () => {
     if (type === "go") taken[0]?.send({ type: "ran", marks: [] });
   });
   link.send({ type: "want-offer" });
-  link.send({ type: "go", attempt: 2 });
+  link.send({ type: "go", attempt: 2, postCopy: false });
   await vi.waitFor(() => expect(heard).toHaveLength(2));
   expect(heard.map(({ type }) => type)).toEqual(["offer", "ran"]);
   const other = taken[0];

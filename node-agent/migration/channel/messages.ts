@@ -10,8 +10,10 @@ const words = { reason: z.string().max(64), message: z.string().max(4096), retry
 export const sourceMessage = z.discriminatedUnion("type", [
   /** Asks where to send memory and disks; may be asked again at any time. */
   z.object({ type: z.literal("want-offer") }),
-  /** All state has been sent, and it is noted here that the guest is gone: the target may run it. */
-  z.object({ type: z.literal("go"), attempt: z.int() }),
+  /** All state has been sent (post-copy: but for memory), and it is noted here that the guest is gone: the target may run it. */
+  z.object({ type: z.literal("go"), attempt: z.int(), postCopy: z.boolean() }),
+  /** Post-copy: the rest of the memory has been sent; or its QEMU has ended before that. */
+  z.object({ type: z.literal("rest"), sent: z.boolean() }),
   /** The source's QEMU is not connected to the target's any more. */
   z.object({ type: z.literal("let-go") }),
   /** The source runs on, and sends no more. */

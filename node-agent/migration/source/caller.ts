@@ -38,6 +38,11 @@ export class Caller {
     return this.#running !== undefined;
   }
 
+  /** The connection that stands now, to be told from another. */
+  get connection(): unknown {
+    return this.#link;
+  }
+
   get open(): boolean {
     return this.#link?.open === true;
   }
@@ -77,7 +82,7 @@ export class Caller {
         if (signal.aborted) return;
         failures += 1;
         this.trouble = errorText(error);
-        if (failures === 1) log.info({ error: this.trouble }, "the target's agent is not reached yet; trying again");
+        if (failures === 1) log.debug({ error: this.trouble }, "the target's agent is not reached yet; trying again");
         onChange();
       }
       await sleep(clock, backoffMs(failures + 1, RETRY), signal);

@@ -46,8 +46,11 @@ export class Copying {
   #memory = false;
   #stalled: string | undefined;
   #nudged: (() => void) | undefined;
-  /** What is left fits into the pause; from then on for good. */
+  /** What is left fits into the pause, or may follow after it; from then on for good. */
   fits = false;
+  /** Whatever is left may follow after the pause. */
+  postCopy = false;
+  #canPostCopy = false;
   failed: Why | undefined;
 
   constructor(parts: CopyingParts) {
@@ -96,6 +99,7 @@ export class Copying {
     const copy = disks.map(({ name, sizeBytes }): CopiedDisk => ({ disk: name, sizeBytes }));
     const { maxBytesPerSecond } = migration().status?.policy ?? {};
     const { address, ramPort, diskPort, streams, postCopy, secret } = offer;
+    this.#canPostCopy = postCopy;
     const plan: OutgoingPlan = { offer: { address, ramPort, diskPort, streams, postCopy }, copy, secret, maxBytesPerSecond };
     if (qemu === "idle") {
       if (note().memoryStarted === true) {
@@ -196,7 +200,14 @@ export class Copying {
     if (policy === undefined) return;
     // The wall's time: an agent that died in between does not make it longer.
     const since = now - Math.max(0, clock.now() - note().since);
-    const decision = decidePolicy({ now, since, policy, samples: this.#samples, throttled: this.#throttled, canPostCopy: false });
+    const decision = decidePolicy({
+      now,
+      since,
+      policy,
+      samples: this.#samples,
+      throttled: this.#throttled,
+      canPostCopy: this.#canPostCopy,
+    });
     if (decision.stalled !== undefined && this.#stalled === undefined)
       log.warn({ migration: note().migration.name, stalled: decision.stalled }, "the memory does not converge");
     this.#stalled = decision.stalled;
@@ -219,6 +230,10 @@ export class Copying {
         changed();
         return;
       case "post-copy":
+        this.postCopy = true;
+        this.fits = true;
+        changed();
+        return;
       case "wait":
     }
   }

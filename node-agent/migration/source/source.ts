@@ -53,9 +53,13 @@ export class SourceMove {
   #destroyed = false;
   #allowedAt: number | undefined;
   #goAt: number | undefined;
+  /** The connection by which it was sent last. */
+  #goBy: unknown;
   #stoppedAt: number | undefined;
   #ranAt: number | undefined;
   #askTimer: object | undefined;
+  /** The connection by which it was said that the rest of the memory has left. */
+  #restSaid: unknown;
   readonly #marks: Mark[] = [];
 
   constructor(parts: SourceParts, note: MoveNote, migration: Migration) {
@@ -156,8 +160,8 @@ export class SourceMove {
     return {
       attempt: this.#note.attempt,
       record: this.#record,
-      qemu,
-      owes: false,
+      qemu: qemu === "draining" ? "complete" : qemu,
+      owes: qemu === "draining",
       note: mark === "GivingUp" || mark === "Gone" ? mark : "none",
       link: this.#linkIsUp(qemu) ? "up" : "down",
       wants: this.#wants(qemu),
@@ -174,7 +178,7 @@ export class SourceMove {
   /** What others want, or do not do. A guest that stands still is not given up for a user's change of mind. */
   #reasonToLeave(qemu: OutgoingState): Why | undefined {
     const { spec, metadata, status } = this.#migration;
-    if (qemu === "held" || qemu === "complete") return undefined;
+    if (standsStill(qemu)) return undefined;
     if (this.#copying.failed !== undefined) return this.#copying.failed;
     if (spec.cancel === true || metadata.deletionTimestamp !== undefined) {
       return { reason: "Cancelled", message: "it was cancelled", retryable: false };
@@ -197,7 +201,7 @@ export class SourceMove {
 
   #linkIsUp(qemu: OutgoingState): boolean {
     const caller = this.#caller;
-    const still = qemu === "held" || qemu === "complete";
+    const still = standsStill(qemu);
     // Nothing has been done that needs it.
     if (caller === undefined) return !still || this.#call() !== undefined;
     const now = this.#parts.clock.monotonic();
@@ -250,6 +254,10 @@ export class SourceMove {
           this.#say({ state: "SwitchingOver" });
           this.#parts.reporter.hold(this.#ref, "source", true);
           this.#allowedAt = this.#parts.clock.monotonic();
+          if (this.#copying.postCopy) {
+            await this.#writeNote((note) => ({ ...note, postCopy: true }));
+            await moves.postCopy(uid);
+          }
           await moves.allowPause(uid, this.#migration.status?.policy?.maxPauseMs ?? DEFAULT_PAUSE_MS);
         });
         return;
@@ -258,7 +266,9 @@ export class SourceMove {
           await checkpoint("source", "held");
           try {
             await moves.finish(uid, AbortSignal.any([signal, AbortSignal.timeout(SWITCH_MS)]));
-            this.#set("complete");
+            // By post-copy the rest of the memory may still be here; else nothing needs to be asked.
+            if (this.#note.postCopy === true) this.#changed();
+            else this.#set("complete");
           } catch (error) {
             if (!signal.aborted) this.#leave(whyOf(error, "SwitchoverFailed"));
           }
@@ -277,6 +287,8 @@ export class SourceMove {
         this.#underway.start("ending the guest's other half", () => driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal));
         return;
       case "destroy":
+        // What it has to say of its pause goes with it.
+        if (this.#underway.has(LAST_FIGURES)) return;
         this.#underway.start("removing what is left here", async () => {
           await checkpoint("source", "release");
           await this.#parts.destroy(this.#note, this.#migration, signal);
@@ -307,9 +319,13 @@ export class SourceMove {
   async #sendGo(): Promise<void> {
     const now = this.#parts.clock.monotonic();
     if (this.#goAt === undefined) await this.#parts.checkpoint("source", "go");
-    if (!this.#call().send({ type: "go", attempt: this.#note.attempt })) return;
+    const postCopy = this.#note.postCopy === true;
+    const { connection } = this.#call();
+    if (this.#goAt !== undefined && this.#goBy === connection) return;
+    if (!this.#call().send({ type: "go", attempt: this.#note.attempt, postCopy })) return;
     if (this.#goAt === undefined) this.#mark("go-sent");
     this.#goAt ??= now;
+    this.#goBy = connection;
   }
 
   async #settle(): Promise<boolean> {
@@ -339,7 +355,12 @@ export class SourceMove {
     if (view.note === "none" && (state === "Copying" || state === "Handover") && this.#out === undefined) {
       if (view.qemu === "idle" || view.qemu === "copying") this.#copying.go(view.qemu, signal);
     }
-    if (this.#ranAt === undefined && view.note === "Gone" && state !== "Done") this.#call();
+    if (view.note !== "Gone" || state === "Done") return;
+    const caller = this.#call();
+    if (this.#note.postCopy !== true || this.#restSaid === caller.connection) return;
+    if (this.#qemu === "complete" || this.#qemu === "gone") {
+      if (caller.send({ type: "rest", sent: this.#qemu === "complete" })) this.#restSaid = caller.connection;
+    }
   }
 
   #call(): Caller {
@@ -371,7 +392,7 @@ export class SourceMove {
         this.#copying.offered(message);
         return;
       case "ran":
-        void this.#ran(message.marks);
+        this.#ran(message.marks);
         return;
       case "refusing":
         this.#wake.call();
@@ -383,35 +404,40 @@ export class SourceMove {
   }
 
   /** The guest runs at the target: its pause is over. The record follows. */
-  async #ran(targetMarks: readonly { mark: string; ms: number }[]): Promise<void> {
+  #ran(targetMarks: readonly { mark: string; ms: number }[]): void {
     if (this.#ranAt !== undefined) return;
-    const { moves, reporter, metrics, checkpoint, log } = this.#parts;
-    const { uid, name } = this.#note.instance;
     this.#ranAt = this.#mark("ran");
     const goAt = this.#marks.find(({ mark }) => mark === "go-sent")?.at;
     if (goAt !== undefined) for (const { mark, ms } of targetMarks) this.#marks.push({ mark: `target-${mark}`, at: goAt + ms });
+    this.#underway.start(LAST_FIGURES, () => this.#tellPause());
+    this.#wake.call();
+  }
+
+  async #tellPause(): Promise<void> {
+    const { moves, reporter, metrics, checkpoint, log } = this.#parts;
+    const { uid, name } = this.#note.instance;
     const driverMarks = moves.marks(uid).map((one) => ({ mark: one.name, at: one.at }));
     const stoppedAt = this.#stoppedAt ?? driverMarks.findLast(({ mark }) => mark === "stopped")?.at;
+    await checkpoint("source", "ran");
     let downtimeMs: number | undefined;
     try {
-      await checkpoint("source", "ran");
       const counters = await moves.counters(uid);
       downtimeMs = counters.downtimeMs;
       metrics.sent({ memory: counters.memory.doneBytes, disk: counters.disk.doneBytes });
     } catch (error) {
       log.debug({ instance: name, error: errorText(error) }, "QEMU does not tell its last figures");
     }
-    if (stoppedAt !== undefined) {
+    if (stoppedAt !== undefined && this.#ranAt !== undefined) {
       const words = pauseWords(stoppedAt, this.#ranAt, [...driverMarks, ...this.#marks], downtimeMs);
       metrics.paused(words.pauseMs ?? 0);
       this.#say({ state: "Completed", ...words, progress: "100%" });
     } else this.#say({ state: "Completed" });
     reporter.hold(this.#ref, "source", false);
     this.#underway.start("letting go of the target's disks", async () => {
+      if ((await moves.outgoing(uid)) === "draining") return;
       await moves.release(uid);
       this.#caller?.send({ type: "let-go" });
     });
-    this.#wake.call();
   }
 
   #event(event: MoveEvent): void {
@@ -424,6 +450,7 @@ export class SourceMove {
         this.#set("held");
         return;
       case "complete":
+        if (this.#note.postCopy === true) break;
         this.#set("complete");
         return;
       case "round":
@@ -513,6 +540,9 @@ export class SourceMove {
   }
 }
 
+const standsStill = (qemu: OutgoingState): boolean => qemu === "held" || qemu === "complete" || qemu === "draining";
+
+const LAST_FIGURES = "reading the last figures";
 const DEFAULT_PAUSE_MS = 300;
 const CANCELLED: Why = { reason: "Cancelled", message: "it was cancelled", retryable: false };
 

@@ -54,6 +54,8 @@ export class TargetMove {
   #goAt: number | undefined;
   #ranSaid = false;
   #letGo = false;
+  #postCopy = false;
+  #sourceEnded = false;
   #doneAt: number | undefined;
   #out: Why | undefined;
   #destroyed = false;
@@ -161,11 +163,11 @@ export class TargetMove {
       attempt: this.#note.attempt,
       record: this.#record,
       qemu: coming ? "waiting" : this.#qemu,
-      missing: false,
+      missing: this.#note.postCopy === true && this.#note.whole !== true,
       note: mark === "Refusing" || mark === "Ran" ? mark : "none",
       go: this.#go,
       wantsOut: this.#wantsOut(),
-      sourceEnded: false,
+      sourceEnded: this.#sourceEnded,
       keep: this.#migration.spec.keep,
       leftovers: !this.#destroyed,
     };
@@ -252,7 +254,8 @@ export class TargetMove {
     const { checkpoint, log } = this.#parts;
     if (mark === "Ran") await checkpoint("target", "note-ran");
     const why = mark === "Refusing" ? (this.#out ??= QEMU_DIED) : undefined;
-    await this.#writeNote((note) => ({ ...note, mark, ...(why === undefined ? {} : { why }) }));
+    const postCopy = mark === "Ran" && this.#postCopy ? { postCopy: true } : {};
+    await this.#writeNote((note) => ({ ...note, mark, ...postCopy, ...(why === undefined ? {} : { why }) }));
     if (why === undefined) {
       this.#mark("noted");
       return;
@@ -359,7 +362,13 @@ export class TargetMove {
         // Asked again, because the answer was lost.
         if (this.#go) this.#ranSaid = false;
         this.#go = true;
+        this.#postCopy = message.postCopy;
         if (this.#qemu === "running") this.#sayRan();
+        break;
+      case "rest":
+        if (message.sent)
+          this.#underway.start("noting that the guest is whole", () => this.#writeNote((note) => ({ ...note, whole: true })));
+        else this.#sourceEnded = true;
         break;
       case "let-go":
         this.#letGo = true;

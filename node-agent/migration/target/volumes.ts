@@ -1,16 +1,14 @@
 /** The disks of a guest that comes: empty ones where its bytes are copied, the shared ones where they are not. */
-import { join } from "node:path";
 import type { Instance } from "../../../crds/instance.ts";
 import type { MigrationDisk } from "../../../crds/migration.ts";
 import { UserError } from "../../errors.ts";
 import type { MachineDisk } from "../../instance/driver.ts";
 import type { Pools } from "../../pool/index.ts";
-import { exists } from "../../pool/files.ts";
 import type { GuestIdentity } from "../../types.ts";
 
 /** Makes what is missing; repeatable. Throws UserError with the pool's reason. */
 export async function ensureDisks(
-  pools: Pick<Pools, "ensureVolume" | "place">,
+  pools: Pick<Pools, "ensureVolume">,
   instance: Instance,
   disks: readonly MigrationDisk[],
   identity: GuestIdentity,
@@ -27,12 +25,9 @@ export async function ensureDisks(
       }
       found.push({ id: name, pool, path: volume.path });
     } else {
-      const path = join((await pools.place(pool)).volumes, instanceUid, `${name}.raw`);
-      if (!(await exists(path))) {
-        const message = `pool ${pool} is said to be shared, but disk ${name} is not in it on this node; does every node mount the same file system?`;
-        throw new UserError("SharedDiskMissing", message);
-      }
-      found.push({ id: name, pool, path });
+      // Made this node's guest's own: the source's QEMU has it open, and needs no right to open it again.
+      const volume = await pools.ensureVolume({ pool, instanceUid, disk: name, sizeBytes, ...identity, mustExist: true }, signal);
+      found.push({ id: name, pool, path: volume.path });
     }
   }
   return found;
