@@ -15,7 +15,7 @@ import { newest, writeRecord } from "../record.ts";
 import { Underway, Wake } from "../underway.ts";
 import { Caller } from "./caller.ts";
 import { Copying } from "./copying.ts";
-import { pauseWords, type Mark } from "./words.ts";
+import { pauseWords, progressWords, type Mark } from "./words.ts";
 
 /** How long the connection may be away while the guest runs: the target's agent may be starting anew. */
 const AWAY_MS = 30_000;
@@ -140,6 +140,8 @@ export class SourceMove {
   }
 
   async #look(): Promise<SourceView | undefined> {
+    // A guest that has left is not asked any more: its QEMU is about to end, or has.
+    if (this.#isDone()) this.#qemu ??= "complete";
     if (this.#qemu === undefined) {
       const changes = this.#changes;
       try {
@@ -167,6 +169,10 @@ export class SourceMove {
       wants: this.#wants(qemu),
       leftovers: !this.#destroyed,
     };
+  }
+
+  #isDone(): boolean {
+    return this.#record?.attempt === this.#note.attempt && this.#record.state === "Done";
   }
 
   #wants(qemu: OutgoingState): SourceView["wants"] {
@@ -330,7 +336,7 @@ export class SourceMove {
 
   async #settle(): Promise<boolean> {
     const { notes, metrics, clock } = this.#parts;
-    const done = this.#record?.attempt === this.#note.attempt && this.#record.state === "Done";
+    const done = this.#isDone();
     this.#parts.reporter.hold(this.#ref, "source", false);
     if (done) {
       this.#say({ state: "Released" });
@@ -420,9 +426,11 @@ export class SourceMove {
     const stoppedAt = this.#stoppedAt ?? driverMarks.findLast(({ mark }) => mark === "stopped")?.at;
     await checkpoint("source", "ran");
     let downtimeMs: number | undefined;
+    let last: Partial<MigrationSource> = {};
     try {
       const counters = await moves.counters(uid);
       downtimeMs = counters.downtimeMs;
+      last = progressWords(counters);
       metrics.sent({ memory: counters.memory.doneBytes, disk: counters.disk.doneBytes });
     } catch (error) {
       log.debug({ instance: name, error: errorText(error) }, "QEMU does not tell its last figures");
@@ -430,8 +438,8 @@ export class SourceMove {
     if (stoppedAt !== undefined && this.#ranAt !== undefined) {
       const words = pauseWords(stoppedAt, this.#ranAt, [...driverMarks, ...this.#marks], downtimeMs);
       metrics.paused(words.pauseMs ?? 0);
-      this.#say({ state: "Completed", ...words, progress: "100%" });
-    } else this.#say({ state: "Completed" });
+      this.#say({ state: "Completed", ...last, ...words, progress: "100%", stalled: undefined, expectedPauseMs: undefined });
+    } else this.#say({ state: "Completed", ...last });
     reporter.hold(this.#ref, "source", false);
     this.#underway.start("letting go of the target's disks", async () => {
       if ((await moves.outgoing(uid)) === "draining") return;
