@@ -21,7 +21,6 @@ describe("migrationSettings", () => {
       defaults,
       parallel: { outPerNode: "1" },
       retries: 0,
-      backoff: { firstMs: 10_000, mostMs: 300_000 },
       history: { count: 2, age: "1h" },
     };
     expect(migrationSettings(JSON.stringify(values))).toEqual({
@@ -29,6 +28,7 @@ describe("migrationSettings", () => {
       defaults: { maxPauseMs: 1000, maxBytesPerSecond: 268_435_456, onStall: "Abort", timeoutMs: 1_800_000 },
       parallel: { outPerNode: 1, inPerNode: 2, perCluster: 8 },
       retries: 0,
+      backoff: { firstMs: 10_000, mostMs: 300_000 },
       history: { count: 2, ageMs: 3_600_000 },
     });
   });
