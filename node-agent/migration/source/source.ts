@@ -51,6 +51,8 @@ export class SourceMove {
   #changes = 0;
   #out: Why | undefined;
   #destroyed = false;
+  /** Nothing of a move that was given up is left in QEMU. */
+  #cleared = false;
   #allowedAt: number | undefined;
   #goAt: number | undefined;
   /** The connection by which it was sent last. */
@@ -286,6 +288,7 @@ export class SourceMove {
         this.#underway.start("giving the move up", async () => {
           this.#copying.stop();
           await moves.giveUp(uid);
+          this.#cleared = true;
           this.#runsAgain();
         });
         return;
@@ -337,6 +340,15 @@ export class SourceMove {
   async #settle(): Promise<boolean> {
     const { notes, metrics, clock } = this.#parts;
     const done = this.#isDone();
+    // A copy of the disks alone is no move for QEMU, yet it leaves a job, a node and a key behind.
+    if (!done && !this.#cleared && this.#qemu !== "gone") {
+      this.#underway.start("clearing what is left of the move", async () => {
+        this.#copying.stop();
+        await this.#parts.moves.giveUp(this.#note.instance.uid);
+        this.#cleared = true;
+      });
+      return false;
+    }
     this.#parts.reporter.hold(this.#ref, "source", false);
     if (done) {
       this.#say({ state: "Released" });
