@@ -63,8 +63,13 @@ const expectGone = async (node: string): Promise<void> => {
     30,
     "the port is bound to one node",
   );
-  const claims = await kubectl(["-n", NAMESPACE, "get", "pods", "-l", "drover.dev/claim=vm", "-o", "name"]);
-  expect(claims.split("\n")).toHaveLength(1);
+  // The kubelet ends a pod in its own time.
+  await eventually(
+    async () =>
+      (await kubectl(["-n", NAMESPACE, "get", "pods", "-l", "drover.dev/claim=vm", "-o", "name"])).split("\n").length === 1,
+    30,
+    "there is one claim",
+  );
 };
 
 beforeAll(async () => {
