@@ -8,6 +8,7 @@ const hostPool = z.object({
   message: z.string().optional().meta(doc("Why it is not ready, for a person.")),
   sizeBytes: z.int().optional().meta(doc("Its size on this node.")),
   usedBytes: z.int().optional().meta(doc("What is in use of it, images included.")),
+  directory: z.string().optional().meta(doc("Which directory it is, of a pool that nodes share; the same on all of them.")),
 });
 
 export const hostStatus = z

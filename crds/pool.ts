@@ -70,15 +70,40 @@ export const poolSpec = z
       .optional()
       .meta(doc("The nodes that have this pool. Default: every node that runs Drover.")),
     source,
+    shared: z
+      .boolean()
+      .optional()
+      .meta(
+        doc(
+          "true: source.path is one and the same directory on every selected node, such as a network file system that is mounted there. An instance with all its disks in such pools can start on any of these nodes, and a move does not copy them. Default: false.",
+        ),
+      ),
   })
-  .meta(doc("What the pool should be."));
+  .meta(
+    doc("What the pool should be.", {
+      rule: "(has(self.shared) && self.shared) == (has(oldSelf.shared) && oldSelf.shared)",
+      message: "shared cannot change; make a new pool and migrate to it",
+    }),
+  );
 
 export const poolStatus = z
   .object({
     observedGeneration: z.int().optional().meta(doc("The generation that this status speaks of.")),
     conditions: conditions.optional(),
-    size: z.string().optional().meta(doc("Bytes of all its nodes together, as text.")),
-    used: z.string().optional().meta(doc("Bytes in use on all its nodes together, as text.")),
+    size: z
+      .string()
+      .optional()
+      .meta(doc("Bytes of all its nodes together, as text; of a shared pool the bytes that they share.")),
+    used: z
+      .string()
+      .optional()
+      .meta(doc("Bytes in use on all its nodes together, as text; of a shared pool those that they share.")),
+    directory: z
+      .string()
+      .optional()
+      .meta(
+        doc("Which directory it is, of a pool that nodes share: that of the first node. A node that has another one is refused."),
+      ),
     nodes: z.string().optional().meta(doc("Nodes where it is ready, of nodes that should have it, such as 3/3.")),
   })
   .meta(doc("What is known of it. Written by Drover."));
@@ -93,7 +118,7 @@ export const poolKind: KindDefinition = {
   singular: "storagepool",
   shortNames: ["dpool"],
   scope: "Cluster",
-  description: "Local storage on the cluster's nodes, from which instances get their disks.",
+  description: "Storage on the cluster's nodes, from which instances get their disks.",
   spec: poolSpec,
   status: poolStatus,
   columns: [
@@ -113,6 +138,10 @@ export const poolKind: KindDefinition = {
     {
       rule: "self.spec.driver != 'dir' || has(self.spec.source.path)",
       message: "driver dir needs source.path; use driver btrfs for a loop file",
+    },
+    {
+      rule: "!has(self.spec.shared) || !self.spec.shared || has(self.spec.source.path)",
+      message: "shared: true needs driver dir and source.path, the directory that all nodes share",
     },
   ],
 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Instance, InstanceStatus } from "../../crds/instance.ts";
-import { capacityPatch, poolCapacity, unclaimedGib } from "./capacity.ts";
+import { capacityPatch, elsewhereGib, poolCapacity, unclaimedGib } from "./capacity.ts";
 
 const GIB = 1024 ** 3;
 const pool = { name: "local", ready: true, sizeBytes: 8 * GIB };
@@ -73,4 +73,26 @@ describe("capacityPatch", () => {
 
   it("takes nothing off before all pools were looked at", () =>
     expect(capacityPatch({ "drover.dev/pool.x": "3" }, new Map(), false)).toEqual([]));
+});
+
+describe("elsewhereGib", () => {
+  const claim = { name: "c", serial: 1, uid: "u", node: "n1" };
+  const named = (uid: string, status: Partial<InstanceStatus>): Instance =>
+    ({ ...instance("1Gi", status), metadata: { uid } }) as Instance;
+  const volumes = new Map([
+    ["here", 2 * GIB],
+    ["again", 3 * GIB],
+    ["there", 5 * GIB],
+    ["unknown", 7 * GIB],
+  ]);
+  it("is all that no claim on this node asks the room for", () => {
+    const all = [
+      named("here", { nodeName: "n1", claim }),
+      named("again", { nodeName: "n1", claim: { ...claim, serial: 2, countsDisks: true } }),
+      named("there", { nodeName: "n2", claim: { ...claim, node: "n2" } }),
+    ];
+    expect(elsewhereGib(volumes, all, "n1")).toBe(15);
+    expect(elsewhereGib(volumes, all, "n2")).toBe(12);
+    expect(elsewhereGib(volumes, [], "n3")).toBe(17);
+  });
 });

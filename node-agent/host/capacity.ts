@@ -4,7 +4,7 @@ import type { HostPool } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
 import { poolResource } from "../../crds/names.ts";
 import type { JsonPatchOp } from "../../kube/index.ts";
-import { isDiskClaimed } from "../../crds/disk-room.ts";
+import { asksForDisk, isDiskClaimed } from "../../crds/disk-room.ts";
 import { GIB, gibRoundedUp } from "../../crds/quantity.ts";
 
 const PREFIX = poolResource("");
@@ -18,6 +18,20 @@ export function unclaimedGib(instances: readonly Instance[], node: string): Map<
     for (const { pool, sizeBytes } of disksOf(instance)) gib.set(pool, (gib.get(pool) ?? 0) + gibRoundedUp(sizeBytes));
   }
   return gib;
+}
+
+/**
+ * GiB of disks in a pool that nodes share for which no claim on this node accounts: each node takes off what all the others have,
+ * so that what is left is the same room for everyone. `volumes`: bytes by instance. A later claim, or one that came by a
+ * move, never asks for the room of a shared disk, for it goes where that disk is already.
+ */
+export function elsewhereGib(volumes: ReadonlyMap<string, number>, instances: readonly Instance[], node: string): number {
+  const claimed = new Set(
+    instances
+      .filter(({ status }) => status?.claim?.uid !== undefined && status.claim.node === node && asksForDisk(status.claim.serial))
+      .map(({ metadata }) => metadata.uid),
+  );
+  return gibRoundedUp([...volumes].reduce((sum, [uid, bytes]) => (claimed.has(uid) ? sum : sum + bytes), 0));
 }
 
 export interface PoolUse {

@@ -14,7 +14,7 @@ import {
 } from "../../kube/index.ts";
 import { errorText, UserError } from "../errors.ts";
 import type { Pools } from "../pool/index.ts";
-import { capacityPatch, poolCapacity, unclaimedGib } from "./capacity.ts";
+import { capacityPatch, elsewhereGib, poolCapacity, unclaimedGib } from "./capacity.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { hostStatus, type HostFacts, type HostSeen } from "./status.ts";
 import { HostWriter } from "./writer.ts";
@@ -36,7 +36,7 @@ export interface NodeHostOptions {
   nodes: Pick<Informer<Node>, "get" | "onChange" | "synced">;
   hosts: Pick<Informer<Host>, "get" | "onChange" | "synced">;
   instances: Pick<Informer<Instance>, "list" | "onChange" | "synced">;
-  pools: Pick<Pools, "usage" | "measure" | "imagesBytes" | "onChange">;
+  pools: Pick<Pools, "usage" | "measure" | "imagesBytes" | "sharedVolumes" | "onChange">;
   /** Names of all StoragePools there are; undefined while they are not known. */
   poolNames: () => readonly string[] | undefined;
   /** Finds out what guests can be run with; tried again until it succeeds. */
@@ -214,11 +214,15 @@ export class NodeHost {
     // A Node without capacity is one whose kubelet has not spoken yet.
     if (have === undefined) return;
     const unclaimed = unclaimedGib(instances, nodeName);
+    const unclaimedIn = (pool: string): number => {
+      const shared = pools.sharedVolumes(pool);
+      return shared === undefined ? (unclaimed.get(pool) ?? 0) : elsewhereGib(shared, instances, nodeName);
+    };
     const uses = await Promise.all(
       pools.usage().map(async (pool) => ({
         pool,
         imagesBytes: await pools.imagesBytes(pool.name),
-        unclaimedGib: unclaimed.get(pool.name) ?? 0,
+        unclaimedGib: unclaimedIn(pool.name),
       })),
     );
     const patch = capacityPatch(have, poolCapacity(uses), this.#poolsSettled());

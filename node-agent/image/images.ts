@@ -143,7 +143,7 @@ export class Images {
 
   async #make(request: ImageRequest, checksum: Checksum, path: string, signal: AbortSignal): Promise<ImageOnNode> {
     signal.throwIfAborted();
-    await this.#sweep(path);
+    await this.#sweep(request.pool);
     const found = await this.#use(path);
     if (found) return found;
     const copied = await this.#copyFromAnotherPool(request.pool, checksum, path, signal);
@@ -312,7 +312,7 @@ export class Images {
 
   /** Makes a file by filling another and renaming it: it is there whole, or not at all. */
   async #fill(path: string, pool: string, signal: AbortSignal, fill: (target: string) => Promise<void>): Promise<void> {
-    const target = `${path}.new`;
+    const target = `${path}${(await this.#pools.place(pool)).scratch}.new`;
     await rm(target, { force: true });
     try {
       await (await open(target, "wx", 0o600)).close();
@@ -338,13 +338,14 @@ export class Images {
   }
 
   /** Once per pool and agent: deletes what an agent that was killed left half-done. */
-  async #sweep(path: string): Promise<void> {
-    const directory = join(path, "..");
+  async #sweep(pool: string): Promise<void> {
+    const { images: directory, scratch } = await this.#pools.place(pool);
     if (this.#swept.has(directory)) return;
     this.#swept.add(directory);
-    const making = new Set(this.#tasks.keys().map((key) => `${key.split(" ")[0]}.raw.new`));
+    const half = `${scratch}.new`;
+    const making = new Set(this.#tasks.keys().map((key) => `${key.split(" ")[0]}.raw${half}`));
     for (const name of await readdir(directory)) {
-      if (name.endsWith(".new") && !making.has(name)) await rm(join(directory, name), { force: true });
+      if (name.endsWith(half) && !making.has(name)) await rm(join(directory, name), { force: true });
     }
   }
 

@@ -26,6 +26,14 @@ describe("chooseMachine", () => {
     });
   });
 
+  test("a guest from another node keeps its machine where that is known, and takes this node's CPU", () => {
+    expect(chooseMachine(facts, undefined, { machineType: "pc-q35-9.2" })).toMatchObject({
+      machineType: "pc-q35-9.2",
+      cpuModel: "max",
+    });
+    expect(chooseMachine(facts, undefined, { machineType: "pc-q35-8.2" })).toMatchObject({ machineType: "pc-q35-10.1" });
+  });
+
   test("a later one keeps machine and CPU, and takes the new runtime", () => {
     expect(chooseMachine(facts, note().run)).toEqual({
       machineType: "pc-q35-10.0",

@@ -10,19 +10,24 @@ export interface Machine {
   runtimeVersion: string;
 }
 
+/** What is known of the machine that a guest had on another node. */
+export type EarlierMachine = { machineType?: string | undefined } | undefined;
+
 /**
  * The first start takes the newest machine type and the node's CPU model. Later ones keep both, for a guest takes another
  * machine for other hardware; they take the present runtime as long as that knows the machine type, so that a stop and a
- * start is all that an update of QEMU needs, and the one they ran with otherwise.
+ * start is all that an update of QEMU needs, and the one they ran with otherwise. A guest that comes from another node keeps the
+ * machine type, if this node's QEMU knows it, and takes this node's CPU.
  * Throws UserError when there is no machine type to choose.
  */
-export function chooseMachine(facts: HostFacts, run: InstanceNote["run"]): Machine {
+export function chooseMachine(facts: HostFacts, run: InstanceNote["run"], earlier?: EarlierMachine): Machine {
   const { accelerator, runtimeVersion } = facts;
   if (run !== undefined) {
     const kept = { machineType: run.machineType, cpuModel: run.cpuModel, accelerator };
     return { ...kept, runtimeVersion: facts.machineTypes.includes(run.machineType) ? runtimeVersion : run.runtimeVersion };
   }
-  const machineType = newestMachine(facts.machineTypes);
+  const known = facts.machineTypes.find((type) => type === earlier?.machineType);
+  const machineType = known ?? newestMachine(facts.machineTypes);
   if (machineType === undefined) {
     throw new UserError(
       "NoMachineType",

@@ -56,7 +56,7 @@ class World {
           return Promise.resolve({ path: join(root, `${instanceUid}.raw`), sizeBytes: 1024 ** 3 });
         },
         removeVolumes: () => Promise.resolve(void this.calls.push("remove volumes")),
-        place: () => Promise.resolve({ ready: true, volumes: join(root, "volumes"), images: join(root, "images") }),
+        place: () => Promise.resolve({ ready: true, volumes: join(root, "volumes"), images: join(root, "images"), scratch: "" }),
       },
       images: {
         ensure: (_, signal) => {

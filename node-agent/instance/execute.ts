@@ -160,7 +160,7 @@ export class Execution {
     const { spec } = this.#instance;
     const { observed, note, claim } = this.#situation;
     if (claim === undefined) throw new Error("a start without a claim");
-    const machine = chooseMachine(await this.#parts.hostFacts(), observed.note?.run);
+    const machine = chooseMachine(await this.#parts.hostFacts(), observed.note?.run, this.#instance.status?.guest);
     const name = this.#name();
     const ended = { exit: observed.exit, startedAt: observed.note?.run?.startedAt };
     // Written first: an agent that dies after the start would start it a second time for the same spec.restartedAt.

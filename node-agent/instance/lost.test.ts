@@ -6,7 +6,7 @@ import type { Instance } from "../../crds/instance.ts";
 import { tapName } from "../../crds/names.ts";
 import { FakeClock, silentLogger } from "../../kube/index.ts";
 import { nodePaths } from "../node.ts";
-import { FakeDriver, instance, NOW, running } from "./fixtures.ts";
+import { exited, FakeDriver, instance, NOW, running } from "./fixtures.ts";
 import { LostInstances, lostVerdict } from "./lost.ts";
 
 test.each<[string, Instance | undefined, string]>([
@@ -135,4 +135,23 @@ test("NICs are swept against all that is known: the API's and the node's", async
   await check();
   expect([...(swept[0]?.instances ?? [])]).toEqual(["uid-9", "uid-1"]);
   expect(swept[0]?.taps.size).toBe(1);
+});
+
+test("what is left of an instance that runs on another node goes when its disks are shared", async () => {
+  const { driver, state, check } = setup();
+  const note = async (pool: string, shared: boolean) => {
+    await mkdir(join(root, `pools/${pool}/volumes/uid-1`), { recursive: true });
+    await writeFile(join(root, `pools/${pool}.json`), JSON.stringify({ driver: "dir", id: "1", path: "/srv", shared }));
+  };
+  state.live = () => Promise.resolve(instance({ status: { nodeName: "n2" } }));
+  await note("common", true);
+  await check();
+  expect(driver.calls).toEqual([]);
+  driver.seen.set("uid-1", exited({ reason: "Stopped", message: "it was asked to stop" }, {}));
+  await note("own", false);
+  await check();
+  expect(driver.calls).toEqual([]);
+  await rm(join(root, "pools/own/volumes"), { recursive: true });
+  await check();
+  expect(driver.calls).toEqual(["remove taps", "forget"]);
 });

@@ -3,7 +3,7 @@
  * API server's own "there is none" (or: another one of that name) let processes and NICs go. Disks stay where they are.
  */
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { z } from "zod";
 import type { Instance } from "../../crds/instance.ts";
 import { tapName } from "../../crds/names.ts";
@@ -12,6 +12,7 @@ import type { Clock, Informer, KubeClient, Logger } from "../../kube/index.ts";
 import { errorCode } from "../errors.ts";
 import type { Nics } from "../nic/index.ts";
 import type { NodePaths } from "../node.ts";
+import { readNote } from "../pool/notes.ts";
 import type { InstanceDriver, InstanceNote } from "./driver.ts";
 import { nicNames } from "./execute.ts";
 
@@ -100,8 +101,7 @@ export class LostInstances {
     const about = { instance: `${note.namespace}/${note.name}`, uid };
     if (verdict !== "gone") {
       this.#firstSeen.delete(uid);
-      if (verdict === "elsewhere")
-        log.warn(about, "this node has a note of an instance that is on another node; it is left alone");
+      if (verdict === "elsewhere") await this.#leftBehind(uid, about, signal);
       return;
     }
     const first = this.#firstSeen.get(uid);
@@ -113,6 +113,29 @@ export class LostInstances {
     if (clock.monotonic() - first < SECOND_LOOK_MS) return;
     await this.#release(note, signal);
     this.#firstSeen.delete(uid);
+  }
+
+  /**
+   * Of an instance that was started on another node. Where that could be, its disks are shared, and what is left here is a
+   * directory without a process. Disks of this node's own, or a process, say that something is wrong: nothing is touched.
+   */
+  async #leftBehind(uid: string, about: object, signal: AbortSignal): Promise<void> {
+    const { driver, nics, paths, log } = this.#parts;
+    const { state } = await driver.observe(uid);
+    const own: string[] = [];
+    for (const directory of await this.#volumes(uid)) {
+      const note = await readNote(paths, basename(dirname(dirname(directory))));
+      if (note?.shared !== true) own.push(directory);
+    }
+    if ((state !== "exited" && state !== "absent") || own.length > 0) {
+      log.warn({ ...about, state, disks: own }, "this node has a note of an instance that is on another node; it is left alone");
+      return;
+    }
+    // It may be on its way back at this very moment.
+    if (this.#parts.instances.list().some(({ metadata }) => metadata.uid === uid)) return;
+    await nics.removeAll(uid, [], signal);
+    await driver.forget(uid);
+    log.info(about, "an instance was started on another node that shares its disks; what was left of it here is gone");
   }
 
   async #release(note: InstanceNote, signal: AbortSignal): Promise<void> {

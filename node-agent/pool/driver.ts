@@ -5,6 +5,8 @@ import type { PoolStep, Undo } from "./steps.ts";
 export interface PoolTarget {
   name: string;
   spec: PoolSpec;
+  /** Of a pool that nodes share: the directory that it is, once one of them has said so. */
+  directory?: string | undefined;
 }
 
 export interface PoolDriver {

@@ -43,8 +43,8 @@ export async function writeAtomic(file: string, text: string): Promise<void> {
  * A directory whose files are written in place (no copy-on-write, no data checksums) where the file system knows that
  * difference; appears complete or not at all. An existing one is left as it is.
  */
-async function makeDataDirectory(directory: string, mode: number): Promise<void> {
-  const temporary = `${directory}.new`;
+async function makeDataDirectory(directory: string, half: string, mode: number): Promise<void> {
+  const temporary = `${directory}${half}`;
   await rm(temporary, { recursive: true, force: true });
   await mkdir(temporary, { mode });
   try {
@@ -65,10 +65,10 @@ async function makeDataDirectory(directory: string, mode: number): Promise<void>
 /** Mode of a pool's directories: root lists them, and a guest reaches its own volumes by a mount of its own. */
 export const POOL_MODE = 0o711;
 
-/** Makes a pool's `volumes` and `images`, where they are missing. */
-export async function makePoolDirectories(place: string): Promise<void> {
-  if (!(await exists(join(place, "volumes")))) await makeDataDirectory(join(place, "volumes"), POOL_MODE);
-  if (!(await exists(join(place, "images")))) await makeDataDirectory(join(place, "images"), 0o700);
+/** Makes a pool's `volumes` and `images`, where they are missing; `half`: ends the names of what is not ready, and is no other node's. */
+export async function makePoolDirectories(place: string, half = ".new"): Promise<void> {
+  if (!(await exists(join(place, "volumes")))) await makeDataDirectory(join(place, "volumes"), half, POOL_MODE);
+  if (!(await exists(join(place, "images")))) await makeDataDirectory(join(place, "images"), half, 0o700);
 }
 
 /**

@@ -12,6 +12,8 @@ const poolNote = z.object({
   id: z.string().min(1),
   /** The directory (dir). */
   path: z.string().optional(),
+  /** Other nodes have the same directory (dir). */
+  shared: z.boolean().optional(),
 });
 
 export type PoolNote = z.infer<typeof poolNote>;

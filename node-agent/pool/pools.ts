@@ -1,4 +1,5 @@
 /** The storage pools of this node. */
+import { createHash } from "node:crypto";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { HostPool } from "../../crds/host.ts";
@@ -9,6 +10,7 @@ import { nodePid, paths as nodeDefaults, type NodePaths } from "../node.ts";
 import type { NotReady } from "../types.ts";
 import { BtrfsDriver } from "./btrfs/driver.ts";
 import { DirDriver } from "./dir/driver.ts";
+import { othersUse } from "./dir/shared.ts";
 import type { PoolDriver, PoolTarget } from "./driver.ts";
 import { exists, fileSystemRoom } from "./files.ts";
 import { KeyedLock } from "./lock.ts";
@@ -16,7 +18,15 @@ import { mountAt } from "./mounts.ts";
 import { notedPools, readNote, type PoolNote } from "./notes.ts";
 import { formatSize, poolHeadroom } from "./size.ts";
 import { describeStep, runSteps, type PoolStep, type Refusal } from "./steps.ts";
-import { deleteVolume, deleteVolumes, instancesWithVolumes, makeVolume, type Volume, type VolumeRequest } from "./volumes.ts";
+import {
+  deleteVolume,
+  deleteVolumes,
+  instancesWithVolumes,
+  makeVolume,
+  volumeBytes,
+  type Volume,
+  type VolumeRequest,
+} from "./volumes.ts";
 
 export interface PoolsOptions {
   nodeName: string;
@@ -36,10 +46,20 @@ export interface PoolPlace {
   ready: true;
   volumes: string;
   images: string;
+  /** Other nodes have the same directory. What this node half-makes there bears this in its name, and is nobody else's. */
+  scratch: string;
 }
 
 /** Frees so many bytes in a pool by deleting what can be had again. */
 export type Reclaim = (pool: string, bytes: number) => Promise<void>;
+
+/** A pool as of the last look. */
+interface Seen {
+  host: HostPool;
+  usable: boolean;
+  /** Of a shared one: the bytes of its disks, by instance. */
+  volumes: ReadonlyMap<string, number> | undefined;
+}
 
 const never = new AbortController().signal;
 
@@ -51,7 +71,7 @@ export class Pools {
   readonly #drivers: Record<PoolNote["driver"], PoolDriver>;
   readonly #checkpoint: PoolsOptions["checkpoint"];
   readonly #locks = new KeyedLock();
-  readonly #seen = new Map<string, { host: HostPool; usable: boolean }>();
+  readonly #seen = new Map<string, Seen>();
   readonly #listeners = new Set<(pool: string) => void>();
   #reclaim: Reclaim | undefined;
 
@@ -79,10 +99,13 @@ export class Pools {
    * Makes the pool what its spec says and tells how it is. May be repeated at any time; what a user can mend is an answer and
    * not an error. Throws only when aborted.
    */
-  async ensure(pool: Pick<StoragePool, "spec"> & { metadata: { name: string } }, signal: AbortSignal = never): Promise<HostPool> {
+  async ensure(
+    pool: Pick<StoragePool, "spec" | "status"> & { metadata: { name: string } },
+    signal: AbortSignal = never,
+  ): Promise<HostPool> {
     const { name } = pool.metadata;
     return this.#locks.run(name, async () => {
-      const refusal = await this.#bringUp({ name, spec: pool.spec }, signal);
+      const refusal = await this.#bringUp({ name, spec: pool.spec, directory: pool.status?.directory }, signal);
       return this.#look(name, refusal);
     });
   }
@@ -106,8 +129,11 @@ export class Pools {
   get(name: string): PoolPlace | NotReady {
     const seen = this.#seen.get(name);
     if (!seen) return { ready: false, reason: "PoolUnknown", message: `pool ${name} is not on node ${this.#node} yet` };
-    if (seen.usable)
-      return { ready: true, volumes: join(this.#paths.pool(name), "volumes"), images: join(this.#paths.pool(name), "images") };
+    if (seen.usable) {
+      const place = this.#paths.pool(name);
+      const scratch = seen.volumes === undefined ? "" : `.${createHash("sha256").update(this.#node).digest("hex").slice(0, 12)}`;
+      return { ready: true, volumes: join(place, "volumes"), images: join(place, "images"), scratch };
+    }
     return {
       ready: false,
       reason: seen.host.reason ?? "PoolNotReady",
@@ -136,6 +162,14 @@ export class Pools {
     return notedPools(this.#paths);
   }
 
+  /**
+   * Bytes of the disks of each instance in a pool that nodes share, whichever node they were made on, as of the last `ensure` or
+   * `measure`; undefined for any other pool.
+   */
+  sharedVolumes(name: string): ReadonlyMap<string, number> | undefined {
+    return this.#seen.get(name)?.volumes;
+  }
+
   /** Bytes that images take in a pool; 0 when it is not mounted. */
   async imagesBytes(name: string): Promise<number> {
     const place = this.get(name);
@@ -160,6 +194,7 @@ export class Pools {
     const place = await this.place(request.pool);
     return this.#locks.run(`${request.pool}/${request.instanceUid}`, async () => {
       const there = await exists(join(place.volumes, request.instanceUid, `${request.disk}.raw`));
+      if (!there && request.mustExist === true) throw missing(request);
       if (!there) await this.room(request.pool, 0);
       return makeVolume(place.volumes, request, signal);
     });
@@ -252,12 +287,13 @@ export class Pools {
     // What is not mounted cannot be seen to be empty.
     if (!(await this.#mounted(name)) && (await this.#mayHoldDisks(name))) {
       const source = kind === "dir" ? { path: note?.path ?? "/" } : { loop: {} };
-      const refusal = await this.#bringUp({ name, spec: { driver: kind, source } }, signal);
+      const shared = note?.shared === true ? { shared: true } : {};
+      const refusal = await this.#bringUp({ name, spec: { driver: kind, source, ...shared } }, signal);
       const lost = refusal?.reason === "PoolGone" || refusal?.reason === "ForeignData";
       if (refusal && !lost) return { reason: refusal.reason, message: refusal.message };
     }
     if (await this.#mounted(name)) {
-      const instances = await instancesWithVolumes(join(this.#paths.pool(name), "volumes"));
+      const instances = await this.#instancesIn(name, note);
       if (instances.length > 0) {
         const who = instances.length === 1 ? "an instance" : `${instances.length} instances`;
         return {
@@ -268,6 +304,15 @@ export class Pools {
     }
     await this.#run(name, driver, await driver.planRemoval(name), signal);
     return undefined;
+  }
+
+  /** Instances for whose sake the pool must stay: of a directory that other nodes have too, those that are this node's. */
+  async #instancesIn(name: string, note: PoolNote | undefined): Promise<string[]> {
+    const place = this.#paths.pool(name);
+    const all = await instancesWithVolumes(join(place, "volumes"));
+    if (note?.shared !== true || !(await othersUse(place, this.#node))) return all;
+    const here = await Promise.all(all.map((uid) => exists(this.#paths.instance(uid))));
+    return all.filter((_, index) => here[index]);
   }
 
   /** Whether the agent sees the pool mounted; a plain directory in its place would be the node's own disk. */
@@ -287,14 +332,24 @@ export class Pools {
     const mounted = await this.#mounted(name);
     const usable = mounted && (refusal === undefined || refusal.usable === true);
     const room = mounted ? await fileSystemRoom(this.#paths.pool(name)) : undefined;
-    const base = { name, ...(room ? { sizeBytes: room.sizeBytes, usedBytes: room.usedBytes } : {}) };
+    const note = mounted ? await readNote(this.#paths, name) : undefined;
+    const base = {
+      name,
+      ...(room ? { sizeBytes: room.sizeBytes, usedBytes: room.usedBytes } : {}),
+      ...(note?.shared === true ? { directory: note.id } : {}),
+    };
     const host = { ...base, ...this.#verdict(name, mounted, refusal, room) };
     const before = this.#seen.get(name)?.host;
     if (before?.reason !== host.reason || before?.message !== host.message) {
       if (!host.ready) this.#log.warn({ pool: name, reason: host.reason, message: host.message }, "pool is not ready");
       else this.#log.info({ pool: name, size: room && formatSize(room.sizeBytes), message: host.message }, "pool is ready");
     }
-    this.#seen.set(name, { host, usable });
+    const shared = usable && note?.shared === true;
+    this.#seen.set(name, {
+      host,
+      usable,
+      volumes: shared ? await volumeBytes(join(this.#paths.pool(name), "volumes")) : undefined,
+    });
     if (!before || before.ready !== host.ready || before.reason !== host.reason || before.sizeBytes !== host.sizeBytes)
       this.#tell(name);
     return host;
@@ -319,6 +374,12 @@ export class Pools {
     return { ready: true, ...refused };
   }
 }
+
+const missing = ({ pool, disk }: VolumeRequest): UserError =>
+  new UserError(
+    "SharedDiskMissing",
+    `pool ${pool} is said to be shared, but disk ${disk} is not in it on this node; does every node mount the same file system?`,
+  );
 
 const fullText = (name: string, room: { sizeBytes: number; freeBytes: number }, needed: number): string =>
   `pool ${name} is full: ${formatSize(room.freeBytes)} of ${formatSize(room.sizeBytes)} is free, and ${formatSize(needed)} is needed; delete instances, or let it grow (source.loop.size)`;

@@ -17,6 +17,7 @@ export type PoolStep =
   | { step: "autoclear" }
   | { step: "grow-filesystem" }
   | { step: "bind" }
+  | { step: "join" }
   | { step: "mark" }
   | { step: "make-directories" }
   | { step: "unmount" }

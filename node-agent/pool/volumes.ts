@@ -2,6 +2,7 @@
 import { constants } from "node:fs";
 import { chmod, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { GIB, gibRoundedUp } from "../../crds/quantity.ts";
 import { errorCode, UserError } from "../errors.ts";
 import { cloneFile, removeEmptyDirectory, syncDirectory } from "./files.ts";
 import { formatSize, wholeSectors } from "./size.ts";
@@ -17,6 +18,8 @@ export interface VolumeRequest {
   /** The guest's identity on the node, to which the file belongs. */
   uid: number;
   gid: number;
+  /** It is there already, made by another node; a pool without it is the wrong one. */
+  mustExist?: boolean;
 }
 
 export interface Volume {
@@ -137,6 +140,25 @@ export async function instancesWithVolumes(volumes: string): Promise<string[]> {
     if (errorCode(error) === "ENOENT") return [];
     throw error;
   }
+}
+
+/** Sizes of all disks, summed up by instance; what comes or goes meanwhile may be in it or not. */
+export async function volumeBytes(volumes: string): Promise<Map<string, number>> {
+  const sums = new Map<string, number>();
+  for (const instanceUid of await instancesWithVolumes(volumes)) {
+    try {
+      const names = await readdir(join(volumes, instanceUid));
+      const files = await Promise.all(names.map((name) => stat(join(volumes, instanceUid, name))));
+      // Each takes whole GiB, as in the claims.
+      sums.set(
+        instanceUid,
+        files.reduce((sum, { size }) => sum + gibRoundedUp(size) * GIB, 0),
+      );
+    } catch (error) {
+      if (errorCode(error) !== "ENOENT" && errorCode(error) !== "ENOTDIR") throw error;
+    }
+  }
+  return sums;
 }
 
 /** Removes all disks of an instance; true when there were any. */

@@ -107,6 +107,18 @@ describe("claimPod", () => {
     });
   });
 
+  it("goes to any node that has the pools which nodes share", () => {
+    const place = { serial: 2, poolLabels: [["disk", "nfs"]] as [string, string][], avoidNodes: [] };
+    const term = { matchExpressions: [{ key: "disk", operator: "In", values: ["nfs"] }] };
+    const required = { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } };
+    expect(claimPod(instanceFixture(), place, settings).spec.affinity).toEqual({ nodeAffinity: required });
+    const { nodeAffinity } = claimPod(instanceFixture(), { ...place, avoidNodes: ["n2"] }, settings).spec.affinity as {
+      nodeAffinity: object;
+    };
+    expect(nodeAffinity).toMatchObject({ ...required, preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100 }] });
+    expect(claimPod(instanceFixture(), { serial: 2, poolLabels: [], avoidNodes: [] }, settings).spec.affinity).toBeUndefined();
+  });
+
   it("takes over where the user wants it", () => {
     const placement = {
       nodeSelector: { disk: "nvme" },

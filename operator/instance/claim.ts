@@ -19,8 +19,10 @@ export interface ClaimSettings {
 
 export interface ClaimPlace {
   serial: number;
-  /** The node that holds the instance's disks, once they exist. */
-  nodeName?: string;
+  /** The node that holds the instance's disks, once they exist; none where all its nodes share them. */
+  nodeName?: string | undefined;
+  /** Labels that a node must have to have the disks. */
+  poolLabels?: readonly [string, string][];
   /** Nodes that are better not taken: their agent says they are not ready. */
   avoidNodes: readonly string[];
 }
@@ -38,6 +40,8 @@ export interface TargetPlace {
   nodeSelector?: Record<string, string> | undefined;
   /** Nodes that cannot take it, which kube-scheduler does not know of. */
   unsuitable: readonly string[];
+  /** Labels that a node must have to have the disks that are not copied. */
+  poolLabels?: readonly [string, string][];
   disks: readonly MigrationDisk[];
 }
 
@@ -50,25 +54,32 @@ const NOBODY = 65534;
 
 const byName = (operator: "In" | "NotIn", name: string) => ({ key: "metadata.name", operator, values: [name] });
 
-function affinity({ nodeName, avoidNodes }: ClaimPlace) {
+const labelled = (labels: readonly [string, string][]) =>
+  labels.map(([key, value]) => ({ key, operator: "In", values: [value] }));
+
+function affinity({ nodeName, poolLabels = [], avoidNodes }: ClaimPlace) {
   if (nodeName !== undefined) {
     const terms = [{ matchFields: [byName("In", nodeName)] }];
     return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms } } };
   }
-  if (avoidNodes.length === 0) return undefined;
+  const required =
+    poolLabels.length === 0
+      ? {}
+      : { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions: labelled(poolLabels) }] } };
+  if (avoidNodes.length === 0) return poolLabels.length === 0 ? undefined : { nodeAffinity: required };
   // Preferred, not required: a pod's affinity is fixed, and a node that is not ready now may be the only one with room later.
   const preference = { matchFields: avoidNodes.map((name) => byName("NotIn", name)) };
-  return { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
+  return { nodeAffinity: { ...required, preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] } };
 }
 
 /** A node by its name; the API server takes one name per requirement. */
-function targetAffinity({ sourceNode, nodeName, nodeSelector, unsuitable }: TargetPlace) {
+function targetAffinity({ sourceNode, nodeName, nodeSelector, poolLabels = [], unsuitable }: TargetPlace) {
   const matchFields =
     nodeName === undefined
       ? [sourceNode, ...unsuitable.filter((name) => name !== sourceNode)].map((name) => byName("NotIn", name))
       : [byName("In", nodeName)];
   // Not as the pod's nodeSelector: the instance's own may ask for another value of the same label, and then no node will do.
-  const matchExpressions = Object.entries(nodeSelector ?? {}).map(([key, value]) => ({ key, operator: "In", values: [value] }));
+  const matchExpressions = labelled([...Object.entries(nodeSelector ?? {}), ...poolLabels]);
   const term = { matchFields, ...(matchExpressions.length === 0 ? {} : { matchExpressions }) };
   return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } } };
 }

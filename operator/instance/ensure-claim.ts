@@ -1,4 +1,5 @@
 /** Carries out the plan for the claim: makes it, lets it go, and hears what the API server says to that. */
+import { poolsOf } from "../../crds/disks.ts";
 import { OPERATOR_MANAGER, claimName } from "../../crds/names.ts";
 import { migrations } from "../../crds/resources.ts";
 import { ApiError, resources, type Pod } from "../../kube/index.ts";
@@ -8,6 +9,7 @@ import { claimPod } from "./claim.ts";
 import { strayClaims, type ClaimPlan } from "./claim-plan.ts";
 import type { ClaimSeen, Problem } from "./facts.ts";
 import type { InstanceScope } from "./scope.ts";
+import { isSharedPool, isUnbound, labelsOfPools } from "./shared.ts";
 
 /** A quota or an admission policy that is relaxed tells nobody: the claim is tried again after this. */
 const REFUSED_RETRY_MS = 15_000;
@@ -16,8 +18,13 @@ const UNUSED_GRACE_SECONDS = 1;
 /** Nodes named in a claim at most; a pod with hundreds would be larger than all the rest of it. */
 const AVOIDED_MAX = 16;
 
-function avoidedNodes({ ctx }: InstanceScope): string[] {
+function avoidedNodes({ ctx, instance }: InstanceScope): string[] {
   const names = new Set(ctx.heartbeats.silentNodes());
+  for (const pool of poolsOf(instance)) {
+    if (!isSharedPool(pool, ctx.pools)) continue;
+    for (const { metadata, status } of ctx.hosts.byIndex("pool", pool))
+      if (status?.pools?.find(({ name }) => name === pool)?.ready === false) names.add(metadata.name);
+  }
   for (const { metadata } of ctx.hosts.byIndex("ready", "False")) {
     if (names.size >= AVOIDED_MAX) break;
     names.add(metadata.name);
@@ -47,8 +54,12 @@ async function adopt(scope: InstanceScope, name: string): Promise<Pod | Problem>
 
 async function create(scope: InstanceScope, serial: number): Promise<void> {
   const { ctx, instance } = scope;
-  const nodeName = instance.status?.nodeName;
-  const place = { serial, avoidNodes: avoidedNodes(scope), nodeName };
+  const free = isUnbound(instance, ctx.pools);
+  const place = {
+    serial,
+    avoidNodes: avoidedNodes(scope),
+    ...(free ? { poolLabels: labelsOfPools(poolsOf(instance), ctx.pools) } : { nodeName: instance.status?.nodeName }),
+  };
   const name = claimName(instance.metadata.name, instance.metadata.uid, serial);
   try {
     const pod = claimPod(instance, place, ctx.settings);

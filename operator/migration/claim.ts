@@ -4,6 +4,7 @@ import { ApiError, resources } from "../../kube/index.ts";
 import { ensureBudget } from "../instance/budget.ts";
 import { targetClaimPod } from "../instance/claim.ts";
 import type { ClaimSeen } from "../instance/facts.ts";
+import { isSharedPool, labelsOfPools } from "../instance/shared.ts";
 import { claimNameOf } from "./attempt.ts";
 import { refusedClaim } from "./refusal.ts";
 import { createBeyondQuota } from "./surge.ts";
@@ -17,6 +18,7 @@ export async function createTargetClaim(scope: MoveScope): Promise<void> {
   const { namespace = "", name: migrationName } = migration.metadata;
   const { node, nodeSelector } = migration.spec.target ?? {};
   const name = claimNameOf(migration);
+  const disks = diskPlan(migration, instance, (pool) => isSharedPool(pool, ctx.pools));
   const place = {
     name,
     migration: migrationName,
@@ -24,7 +26,11 @@ export async function createTargetClaim(scope: MoveScope): Promise<void> {
     nodeName: node,
     nodeSelector,
     unsuitable: [...new Set([...unsuitableNodes(instance, ctx.hosts.list()), ...ctx.heartbeats.silentNodes()])],
-    disks: diskPlan(migration, instance),
+    disks,
+    poolLabels: labelsOfPools(
+      disks.filter(({ copy }) => !copy).map(({ targetPool }) => targetPool),
+      ctx.pools,
+    ),
   };
   try {
     await ensureBudget(namespace, ctx);

@@ -156,7 +156,7 @@ function planBegin(
       targetNode: node,
       sourceClaim: { name: claim.name, uid: claim.uid },
       targetClaim: { name: claimNameOf(migration), uid },
-      disks: diskPlan(migration, instance),
+      disks: diskPlan(migration, instance, facts.isShared),
       policy: resolvePolicy(migration.spec, settings),
     },
     progressing: { status: "True", reason: "Moving", message: `from node ${nodeName} to node ${node}` },

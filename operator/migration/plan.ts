@@ -32,6 +32,8 @@ export interface MoveFacts {
   refused: Problem | undefined;
   nodeFacts: (name: string) => NodeFacts;
   hasPool: (name: string) => boolean;
+  /** Whether both nodes have one and the same pool of this name. */
+  isShared: (pool: string) => boolean;
   /** Asks for a turn, or once the target is known for a place there. */
   askTurn: (target: string | undefined) => Turn;
   /** For how long this topic has had this value, in ms; undefined forgets it. */

@@ -41,17 +41,23 @@ export function runningGuest({ status }: Instance): GuestStatus | undefined {
   return guest?.state === "Running" && guest.claimUid !== undefined && guest.claimUid === status?.claim?.uid ? guest : undefined;
 }
 
-/** The disks of the instance and where each would go. Pure. */
-export function diskPlan(migration: Pick<Migration, "spec">, instance: Instance): MigrationDisk[] {
+/** The disks of the instance and where each would go. What stays in a pool that both nodes share is not copied. Pure. */
+export function diskPlan(
+  migration: Pick<Migration, "spec">,
+  instance: Instance,
+  isShared: (pool: string) => boolean,
+): MigrationDisk[] {
   const other = migration.spec.target?.pool;
-  return disksOf(instance).map(({ name, pool, sizeBytes }) => ({
-    name,
-    sourcePool: pool,
-    targetPool: name === ROOT_DISK ? (other ?? pool) : pool,
-    sizeBytes,
-    copy: true,
-  }));
+  return disksOf(instance).map(({ name, pool, sizeBytes }) => {
+    const targetPool = name === ROOT_DISK ? (other ?? pool) : pool;
+    return { name, sourcePool: pool, targetPool, sizeBytes, copy: targetPool !== pool || !isShared(pool) };
+  });
 }
+
+/** The pools that its disks would lie in. Pure. */
+const targetPools = (migration: Pick<Migration, "spec">, instance: Instance): string[] => [
+  ...new Set(diskPlan(migration, instance, () => false).map(({ targetPool }) => targetPool)),
+];
 
 export interface InstanceFacts {
   migration: Migration;
@@ -75,9 +81,8 @@ export function checkInstance({ migration, instance, source, hasPool }: Instance
   if (mode === "Cold") return fail("ColdUnsupported", "mode Cold is not possible yet; start the instance and use mode: Live");
   if (instance.spec.power === "Stopped")
     return fail("InstanceStopped", `instance ${name} is stopped; start it (spec.power: Running) and make the Migration again`);
-  const missing = diskPlan(migration, instance).find(({ targetPool }) => !hasPool(targetPool));
-  if (missing !== undefined && target?.pool === missing.targetPool)
-    return fail("PoolNotFound", `target.pool: there is no StoragePool ${missing.targetPool}; make it, or name another one`);
+  if (target?.pool !== undefined && !hasPool(target.pool))
+    return fail("PoolNotFound", `target.pool: there is no StoragePool ${target.pool}; make it, or name another one`);
   const guest = runningGuest(instance);
   if (guest === undefined) return notRunning(instance);
   if (source.state === "Gone")
@@ -96,6 +101,11 @@ function notRunning({ metadata, status }: Instance): Check {
 
 /** Whether this node can take the instance. Pure. */
 export function checkTarget(migration: Migration, instance: Instance, { name, node, seen, host }: NodeFacts): Check {
+  if (instance.status?.nodeName === name && migration.spec.target?.pool !== undefined)
+    return fail(
+      "TargetIsPresentNode",
+      `instance ${instance.metadata.name} is on node ${name} already, and a disk cannot be moved to another pool of its own node yet; name another node, or none`,
+    );
   if (instance.status?.nodeName === name)
     return fail(
       "TargetIsPresentNode",
@@ -123,7 +133,7 @@ export function checkTarget(migration: Migration, instance: Instance, { name, no
 }
 
 function checkPools(migration: Migration, instance: Instance, node: string, host: Host): Check | undefined {
-  for (const { targetPool } of diskPlan(migration, instance)) {
+  for (const targetPool of targetPools(migration, instance)) {
     const pool = host.status?.pools?.find(({ name }) => name === targetPool);
     if (pool === undefined)
       return fail("PoolNotOnTarget", `node ${node} has no pool ${targetPool}; name another node, or another pool by target.pool`);

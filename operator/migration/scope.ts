@@ -4,6 +4,7 @@ import type { Migration } from "../../crds/migration.ts";
 import { keyOf, type Clock, type ObjectKey, type Pod } from "../../kube/index.ts";
 import type { OperatorContext } from "../context.ts";
 import { claimSeen, type ClaimSeen, type NodeSeen, type Problem } from "../instance/facts.ts";
+import { isSharedPool } from "../instance/shared.ts";
 import { nodeSeen } from "../nodes.ts";
 import { claimNameOf, comesBefore, urgencyOf } from "./attempt.ts";
 import { migrationsOf } from "./lookup.ts";
@@ -117,6 +118,7 @@ export class MoveScope {
       refused: this.refused,
       nodeFacts: (node) => this.#nodeFacts(node),
       hasPool: (pool) => ctx.pools.get({ name: pool }) !== undefined,
+      isShared: (pool) => isSharedPool(pool, ctx.pools),
       askTurn: (target) => this.#askTurn(sourceNode ?? "", target),
       lasted: (topic, value) => ctx.stopwatches.lasted(metadata.uid, topic, value),
       settings: ctx.moves,

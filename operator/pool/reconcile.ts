@@ -42,6 +42,7 @@ function isAwaited(have: PoolStatus | undefined, want: PoolStatus): boolean {
     ready?.status !== next?.status ||
     ready?.reason !== next?.reason ||
     have?.nodes !== want.nodes ||
+    have?.directory !== want.directory ||
     have?.observedGeneration !== want.observedGeneration
   );
 }

@@ -129,3 +129,19 @@ describe("computePoolStatus", () => {
     expect(computePoolStatus(later)).toEqual(first);
   });
 });
+
+describe("computePoolStatus of a pool that nodes share", () => {
+  const pool = poolFixture();
+  pool.spec = { driver: "dir", shared: true, source: { path: "/srv/common" } };
+  const nodes = [on("n2", { directory: "b", usedBytes: 2 * GIB }), on("n1", { directory: "a" })];
+  it("counts its bytes once, and keeps to the directory that came first", () => {
+    expect(computePoolStatus({ pool, nodes, hasAgents: true, users: [], now: NOW })).toMatchObject({
+      size: "8Gi",
+      used: "2Gi",
+      directory: "a",
+      nodes: "2/2",
+    });
+    pool.status = { directory: "b" };
+    expect(computePoolStatus({ pool, nodes, hasAgents: true, users: [], now: NOW }).directory).toBe("b");
+  });
+});

@@ -84,8 +84,10 @@ function verdict(facts: PoolFacts): Verdict {
 export function computePoolStatus(facts: PoolFacts): PoolStatus {
   const { pool, now } = facts;
   const nodes = [...facts.nodes].sort((a, b) => a.node.localeCompare(b.node));
+  // What all nodes share is there once, however many of them tell of it.
+  const join = pool.spec.shared === true ? Math.max : (a: number, b: number) => a + b;
   const sum = (pick: (one: HostPool) => number | undefined) =>
-    formatBytes(nodes.reduce((total, { pool: one }) => total + (pick(one) ?? 0), 0));
+    formatBytes(nodes.reduce((total, { pool: one }) => join(total, pick(one) ?? 0), 0));
   const observedGeneration = pool.metadata.generation;
   const ready = verdict({ ...facts, nodes });
   return {
@@ -93,6 +95,7 @@ export function computePoolStatus(facts: PoolFacts): PoolStatus {
     conditions: setCondition(pool.status?.conditions, { type: "Ready", ...ready, observedGeneration }, now),
     size: sum(({ sizeBytes }) => sizeBytes),
     used: sum(({ usedBytes }) => usedBytes),
+    directory: pool.status?.directory ?? nodes.find(({ pool: one }) => one.ready && one.directory !== undefined)?.pool.directory,
     nodes: `${nodes.filter((one) => failing(one) === undefined).length}/${nodes.length}`,
   };
 }

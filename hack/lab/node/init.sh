@@ -52,7 +52,7 @@ else
   done
 fi
 
-for name in etc var; do
+for name in etc var srv; do
   over=/run/keep/state/nodes/$NODE_NAME/overlay/$name
   mkdir -p "$over/upper" "$over/work"
   mount -t overlay -o "lowerdir=/$name,upperdir=$over/upper,workdir=$over/work" overlay "/$name"
@@ -69,6 +69,10 @@ put containerd /var/lib/containerd
 put kubelet /var/lib/kubelet
 put drover /var/lib/drover
 put pods /var/log/pods
+
+# One directory that all nodes have, as a network file system would be.
+mkdir -p "$LAB_STATE/shared" /srv/shared
+mount --bind "$LAB_STATE/shared" /srv/shared
 
 # The kubelet writes these, and they belong to the whole machine: it gets files to write instead.
 mkdir -p /run/sysctl

@@ -1,16 +1,17 @@
 /** Pools in a directory that the node has: what is there, and each step of their plans. */
 import { randomUUID } from "node:crypto";
-import { lstat, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+import { link, lstat, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { errorCode, errorText, UserError } from "../../errors.ts";
 import { nodePid, onNode, type NodePaths } from "../../node.ts";
 import { performStep, type PoolDriver, type PoolTarget, type StepActions } from "../driver.ts";
-import { makePoolDirectories, POOL_MODE, removeEmptyDirectory, writeAtomic } from "../files.ts";
+import { makePoolDirectories, POOL_MODE, removeEmptyDirectory, syncDirectory, writeAtomic } from "../files.ts";
 import { mountAt, notVisible, unmountPool } from "../mounts.ts";
 import { readNote, removeNote, writeNote } from "../notes.ts";
 import type { PoolStep, Undo } from "../steps.ts";
 import { forbiddenPath, planDirectory, planDirectoryRemoval, type DirMark, type DirSeen } from "./plan.ts";
+import { hasJoined, joinDirectory, leaveDirectory } from "./shared.ts";
 
 export interface DirOptions {
   paths: NodePaths;
@@ -20,13 +21,13 @@ export interface DirOptions {
 const MARK = ".drover-pool";
 const OURS = ["images", "volumes"];
 
-const dirMark = z.object({ pool: z.string(), node: z.string(), id: z.string() });
+const dirMark = z.object({ pool: z.string(), node: z.string(), id: z.string(), shared: z.boolean().optional() });
 
 export class DirDriver implements PoolDriver {
   readonly #paths: NodePaths;
   readonly #node: string;
   /** Where the directory of a pool is, from its last plan. */
-  readonly #where = new Map<string, { asked: string; path: string }>();
+  readonly #where = new Map<string, { asked: string; path: string; shared: boolean }>();
 
   constructor(options: DirOptions) {
     this.#paths = options.paths;
@@ -35,15 +36,17 @@ export class DirDriver implements PoolDriver {
 
   async plan(pool: PoolTarget): Promise<PoolStep[]> {
     const path = pool.spec.source.path ?? "/";
+    const shared = pool.spec.shared === true;
     await mkdir(this.#paths.pools, { recursive: true, mode: POOL_MODE });
     const directory = await seeDirectory(path, this.#paths.root);
     const place = this.#paths.pool(pool.name);
     const [note, bind] = await Promise.all([readNote(this.#paths, pool.name), this.#seeBind(place, directory?.path)]);
     const directories = bind?.visible === true && (await haveAll(place, OURS));
-    if (directory) this.#where.set(pool.name, { asked: path, path: directory.path });
+    const joined = shared && bind?.visible === true && (await hasJoined(place, this.#node));
+    if (directory) this.#where.set(pool.name, { asked: path, path: directory.path, shared });
     return planDirectory(
-      { directory, note: note ?? null, bind, directories },
-      { name: pool.name, node: this.#node, path, root: this.#paths.root },
+      { directory, note: note ?? null, bind, directories, joined },
+      { name: pool.name, node: this.#node, shared, directory: pool.directory, path, root: this.#paths.root },
     );
   }
 
@@ -57,9 +60,13 @@ export class DirDriver implements PoolDriver {
     const place = this.#paths.pool(pool);
     const actions: StepActions = {
       bind: () => this.#bind(pool, place, signal),
+      join: async () => {
+        await joinDirectory(place, this.#node);
+        return () => leaveDirectory(place, this.#node).then(() => undefined);
+      },
       mark: () => this.#mark(pool, place),
       note: () => this.#note(pool, place),
-      "make-directories": () => makePoolDirectories(place),
+      "make-directories": () => makePoolDirectories(place, this.#half(pool)),
       delete: () => this.#delete(pool, place),
       unmount: () => unmountPool(pool, place).then(() => removeEmptyDirectory(place)),
     };
@@ -87,27 +94,55 @@ export class DirDriver implements PoolDriver {
     return undo;
   }
 
-  async #mark(pool: string, place: string): Promise<Undo> {
+  /** Ends the names of what this node has not finished. */
+  #half(pool: string): string {
+    return this.#where.get(pool)?.shared === true ? `.${this.#node}.new` : ".new";
+  }
+
+  async #mark(pool: string, place: string): Promise<Undo | void> {
+    const file = join(place, MARK);
     const mark: DirMark = { pool, node: this.#node, id: randomUUID() };
-    await writeAtomic(join(place, MARK), `${JSON.stringify(mark)}\n`);
-    return () => rm(join(place, MARK), { force: true });
+    if (this.#where.get(pool)?.shared !== true) {
+      await writeAtomic(file, `${JSON.stringify(mark)}\n`);
+      return () => rm(file, { force: true });
+    }
+    // Of several nodes that come at the same moment one makes it, whole; it is not taken back, for others go by it.
+    const own = `${file}.${this.#node}`;
+    await writeAtomic(own, `${JSON.stringify({ ...mark, shared: true })}\n`);
+    try {
+      await link(own, file);
+    } catch (error) {
+      if (errorCode(error) !== "EEXIST") throw error;
+      const there = await readMark(file);
+      if (there?.pool !== pool || there.shared !== true)
+        throw new UserError("PathInUse", `the directory of pool ${pool} was just taken by another pool`, { cause: error });
+    } finally {
+      await rm(own, { force: true });
+    }
+    await syncDirectory(place);
   }
 
   async #note(pool: string, place: string): Promise<Undo> {
     const mark = await readMark(join(place, MARK));
     if (!mark) throw new Error(`${place} has lost its mark`);
-    const path = this.#where.get(pool)?.asked;
-    await writeNote(this.#paths, pool, { driver: "dir", id: mark.id, ...(path === undefined ? {} : { path }) });
+    const where = this.#where.get(pool);
+    await writeNote(this.#paths, pool, {
+      driver: "dir",
+      id: mark.id,
+      ...(where === undefined ? {} : { path: where.asked }),
+      ...(where?.shared === true ? { shared: true } : {}),
+    });
     return () => removeNote(this.#paths, pool);
   }
 
   async #delete(pool: string, place: string): Promise<void> {
     const mark = (await mountAt(place, "self")) ? await readMark(join(place, MARK)) : null;
-    if (mark?.pool === pool) {
+    if (mark?.pool === pool && (mark.shared !== true || (await leaveDirectory(place, this.#node)))) {
       await rm(join(place, "images"), { recursive: true, force: true });
       await removeEmptyDirectory(join(place, "volumes"));
-      for (const half of ["images.new", "volumes.new", `${MARK}.new`])
+      for (const half of ["", `.${this.#node}`].flatMap((node) => ["images", "volumes", MARK].map((one) => `${one}${node}.new`)))
         await rm(join(place, half), { recursive: true, force: true });
+      await rm(join(place, `${MARK}.${this.#node}`), { force: true });
       await rm(join(place, MARK), { force: true });
     }
     await removeNote(this.#paths, pool);

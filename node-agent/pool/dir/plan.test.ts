@@ -2,12 +2,12 @@ import { describe, expect, it } from "vitest";
 import { describeStep } from "../steps.ts";
 import { forbiddenPath, planDirectory, planDirectoryRemoval, type DirSeen } from "./plan.ts";
 
-const want = { name: "plain", node: "n1", path: "/srv/vms", root: "/var/lib/drover" };
+const want = { name: "plain", node: "n1", shared: false, path: "/srv/vms", root: "/var/lib/drover" };
 const mark = { pool: "plain", node: "n1", id: "7" };
 const directory = { path: "/srv/vms", isDirectory: true, mark: null, foreignEntries: [] };
-const empty: DirSeen = { directory, note: null, bind: null, directories: false };
+const empty: DirSeen = { directory, note: null, bind: null, directories: false, joined: false };
 const bind = { same: true, visible: true, readOnly: false };
-const healthy: DirSeen = { directory: { ...directory, mark }, note: { id: "7" }, bind, directories: true };
+const healthy: DirSeen = { directory: { ...directory, mark }, note: { id: "7" }, bind, directories: true, joined: false };
 
 describe("planDirectory", () => {
   it.each([
@@ -47,7 +47,9 @@ describe("planDirectory", () => {
     [
       "another node's",
       { ...empty, directory: { ...directory, mark: { ...mark, node: "n2" } } },
-      ["refuse: /srv/vms belongs to pool plain of node n2; a directory that nodes share cannot be a dir pool"],
+      [
+        "refuse: /srv/vms belongs to pool plain of node n2; a directory that nodes share needs shared: true, and must be empty when its pool is made",
+      ],
     ],
     [
       "holds what is not ours",
@@ -74,6 +76,43 @@ describe("planDirectory", () => {
   ] as [string, DirSeen, string[]][])("%s", (_, seen, steps) =>
     expect(planDirectory(seen, want).map(describeStep)).toEqual(steps),
   );
+});
+
+describe("planDirectory of a pool that nodes share", () => {
+  const ours = { ...mark, node: "n2", shared: true };
+  const shared: DirSeen = { ...healthy, directory: { ...directory, mark: ours }, joined: true };
+  const notShared =
+    "refuse: /srv/vms on node n1 is not the directory that the other nodes of pool plain have; mount the same file system on every node";
+  it.each([
+    ["as it should be, made by another node", shared, "7", []],
+    ["the first node", empty, undefined, ["bind", "join", "mark", "note", "make-directories"]],
+    [
+      "another node has made it",
+      { ...empty, directory: { ...directory, mark: ours } },
+      "7",
+      ["bind", "join", "note", "make-directories"],
+    ],
+    ["joined, then killed", { ...empty, bind, joined: true }, undefined, ["mark", "note", "make-directories"]],
+    ["not mounted here: an empty directory below the mount point", empty, "7", [notShared]],
+    ["another file system here", shared, "8", [notShared]],
+    [
+      "one node's own pool",
+      { ...healthy, joined: false },
+      undefined,
+      [
+        "refuse: /srv/vms belongs to pool plain of node n1; a directory that nodes share needs shared: true, and must be empty when its pool is made",
+      ],
+    ],
+  ] as [string, DirSeen, string | undefined, string[]][])("%s", (_, seen, known, steps) =>
+    expect(planDirectory(seen, { ...want, shared: true, directory: known }).map(describeStep)).toEqual(steps),
+  );
+
+  it("is not taken by one that is a node's own", () => {
+    const steps = planDirectory(shared, want).map(describeStep);
+    expect(steps).toEqual([
+      "refuse: /srv/vms belongs to a pool plain that nodes share (shared: true); give this one a directory of its own",
+    ]);
+  });
 });
 
 describe("planDirectoryRemoval", () => {

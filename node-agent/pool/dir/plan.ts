@@ -4,8 +4,11 @@ import type { PoolStep } from "../steps.ts";
 /** What lies in the directory to say whose pool it is. */
 export interface DirMark {
   pool: string;
+  /** The node that made it. */
   node: string;
   id: string;
+  /** It is a pool that nodes share, and not that node's alone. */
+  shared?: boolean | undefined;
 }
 
 /** What is on the node of a pool in a directory. */
@@ -17,11 +20,16 @@ export interface DirSeen {
   /** What is bound at the pool's place; `same`: this directory. */
   bind: { same: boolean; visible: boolean; readOnly: boolean } | null;
   directories: boolean;
+  /** A shared directory knows that this node uses it. */
+  joined: boolean;
 }
 
 export interface DirWant {
   name: string;
   node: string;
+  shared: boolean;
+  /** Id in the mark of the directory that nodes share, once one of them has made it. */
+  directory?: string | undefined;
   /** As the user wrote it. */
   path: string;
   /** Drover's own directory on the node. */
@@ -66,6 +74,8 @@ export function planDirectory(seen: DirSeen, want: DirWant): PoolStep[] {
   if (refused) return [{ step: "refuse", ...refused }];
   const steps: PoolStep[] = [];
   if (!seen.bind) steps.push({ step: "bind" });
+  // Before the mark: from then on no other node takes the directory's content away.
+  if (want.shared && !seen.joined) steps.push({ step: "join" });
   if (!seen.directory?.mark) steps.push({ step: "mark" });
   if (!seen.note) steps.push({ step: "note" });
   if (!seen.directories) steps.push({ step: "make-directories" });
@@ -113,9 +123,17 @@ function taken(directory: NonNullable<DirSeen["directory"]>, note: DirSeen["note
       message: `${want.path} belongs to pool ${mark.pool}; give pool ${want.name} a directory of its own`,
     };
   }
-  if (mark && mark.node !== want.node) {
-    const message = `${want.path} belongs to pool ${want.name} of node ${mark.node}; a directory that nodes share cannot be a dir pool`;
+  if (mark?.shared === true && !want.shared) {
+    const message = `${want.path} belongs to a pool ${want.name} that nodes share (shared: true); give this one a directory of its own`;
     return { reason: "PathInUse", message };
+  }
+  if (mark && mark.shared !== true && (want.shared || mark.node !== want.node)) {
+    const hint = "a directory that nodes share needs shared: true, and must be empty when its pool is made";
+    return { reason: "PathInUse", message: `${want.path} belongs to pool ${want.name} of node ${mark.node}; ${hint}` };
+  }
+  if (want.shared && want.directory !== undefined && mark?.id !== want.directory) {
+    const message = `${want.path} on node ${want.node} is not the directory that the other nodes of pool ${want.name} have; mount the same file system on every node`;
+    return { reason: "PoolNotShared", message };
   }
   if (note && note.id !== mark?.id) {
     const message = `${want.path} is not the directory that pool ${want.name} had so far; mount its disk, or put the directory back`;
