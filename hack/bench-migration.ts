@@ -55,6 +55,15 @@ const measure = async (plan: Plan): Promise<Sample[]> => {
   return samples;
 };
 
+const told = new Set<unknown>();
+const complain = (error: unknown): void => {
+  if (told.has(error)) return;
+  told.add(error);
+  process.stderr.write(`bench-migration: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  for (let cause = error instanceof Error ? error.cause : undefined; cause instanceof Error; cause = cause.cause)
+    process.stderr.write(`  because: ${cause.message}\n`);
+};
+
 let good = false;
 try {
   if (process.env["REPORT"] === "1") await publish(JSON.parse(await readFile(MOVES, "utf8")) as Sample[]);
@@ -65,6 +74,10 @@ try {
     await removeWorld();
     try {
       await publish(await measure(plan));
+    } catch (error) {
+      // now: taking the world down may fail for the same reason
+      complain(error);
+      throw error;
     } finally {
       await removeWorld();
       for (const node of MOVERS) await kubectl(["label", "node", node, `${LABEL}-`]);
@@ -72,9 +85,7 @@ try {
   }
   good = true;
 } catch (error) {
-  process.stderr.write(`bench-migration: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  for (let cause = error instanceof Error ? error.cause : undefined; cause instanceof Error; cause = cause.cause)
-    process.stderr.write(`  because: ${cause.message}\n`);
+  complain(error);
 } finally {
   if (process.env["KEEP"] !== "1" && process.env["REPORT"] !== "1") await labCommand("down");
 }

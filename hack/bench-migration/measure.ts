@@ -1,6 +1,7 @@
 /** One move, watched from a third node and from both nodes that take part. */
 import type { Place } from "../bench/processes.ts";
-import { ask, statusWithin, whileEchoing } from "../kit/guest.ts";
+import { eventually } from "../kit/cluster.ts";
+import { ask, status, statusWithin, whileEchoing } from "../kit/guest.ts";
 import type { Probe } from "../lab/probe.ts";
 import { agentUse, sentBytes } from "./agents.ts";
 import type { Mover } from "./mover.ts";
@@ -38,6 +39,13 @@ export const MOVERS = ["n1", "n2"] as const;
 const AFTER_MS = 700;
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** A guest that answers may still have lost its disk. */
+const stillWrites = async (probe: Probe, address: string): Promise<void> => {
+  const { lastAcked } = await statusWithin(probe, address, 30);
+  const written = async (): Promise<boolean> => (await status(probe, address)).lastAcked > lastAcked;
+  await eventually(written, 10, `the guest at ${address} writes to its disk after the move`);
+};
+
 /** Moves it to the other node under the case's load. */
 export const measureMove = async (
   mover: Mover,
@@ -59,6 +67,7 @@ export const measureMove = async (
     await wait(AFTER_MS);
     return moved;
   });
+  await stillWrites(probe, mover.address);
   const after = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
   await ask(probe, mover.address, "/dirty/0/0");
   const [sentBefore, ...usedBefore] = before;

@@ -2,7 +2,7 @@
 # qemu.sh RUNTIME DISK HOME LOG ARGUMENTS...: becomes QEMU on the node with nothing of Drover's around it, in a mount namespace that
 # ends with it. HOME is /hand inside (monitor, key, console), DISK is /disk/root.raw. What it says goes to HOME/LOG.
 set -eu
-if [ "${HAND_NAMESPACE:-}" != 1 ]; then HAND_NAMESPACE=1 exec unshare --mount --propagation private -- sh "$0" "$@"; fi
+if [ "${HAND_NAMESPACE:-}" != 1 ]; then HAND_NAMESPACE=1 exec unshare --mount --propagation slave -- sh "$0" "$@"; fi
 runtime=$1 disk=$2 home=$3 log=$4
 shift 4
 mount -t tmpfs hand /mnt

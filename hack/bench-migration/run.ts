@@ -1,11 +1,11 @@
 /** All moves of a plan, in its order. */
 import type { Instance } from "../../crds/instance.ts";
-import { lab } from "../lab/index.ts";
-import { inNode } from "../lab/index.ts";
+import { POOL } from "../bench/world.ts";
+import { inNode, lab } from "../lab/index.ts";
 import { load, makeDrover, makeHand, makeLibvirt, type Ground } from "./guests.ts";
 import type { HandGuest } from "./hand.ts";
 import { withLibvirt, type LibvirtHosts } from "./libvirt/hosts.ts";
-import { measureMove, type Sample, type Watch } from "./measure.ts";
+import { measureMove, MOVERS, type Sample, type Watch } from "./measure.ts";
 import type { Mover } from "./mover.ts";
 import { turns, type Case, type Kind, type Plan, type Way } from "./plan.ts";
 
@@ -19,13 +19,11 @@ const sizesOf = (cases: readonly Case[]): number[] => [...new Set(cases.map(({ m
 const words = ({ way, case: of, kind, silenceMs, pauseMs, totalMs, sentBytes }: Sample): string =>
   `${of} ${kind} ${way.padEnd(7)} pause ${pauseMs.toFixed(0)} ms, silence ${silenceMs} ms, total ${(totalMs / 1000).toFixed(2)} s, ${(sentBytes / 2 ** 20).toFixed(0)} MiB`;
 
-/** QEMUs of a run that was killed. */
+/** QEMUs and daemons of a run that was killed. */
 const endLeftovers = async (): Promise<void> => {
-  for (const { name } of lab().nodes) {
-    const script =
-      'for p in $(pgrep -f "guest=hand/" || true); do [ "$p" = $$ ] || kill -9 "$p"; done; rm -rf /var/lib/drover/bench-hand';
-    await inNode(name, "sh", ["-c", script]);
-  }
+  const script =
+    'for what in "[g]uest=hand/" "[l]ibvirtd --listen" "[g]uest=virt"; do pkill -KILL -f "$what"; done; rm -rf /var/lib/drover/bench-hand; true';
+  for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script]);
 };
 
 /** One guest of each kind that the plan wants, of one size. */
@@ -98,7 +96,8 @@ export const runPlan = async (plan: Plan, ground: Ground, watch: Watch, { keep, 
     }
   };
 
-  await withLibvirt(plan.ways.includes("libvirt") ? plan.tls : undefined, async (hosts) => {
+  const libvirt = plan.ways.includes("libvirt") ? { nodes: MOVERS, pool: POOL, tls: plan.tls } : undefined;
+  await withLibvirt(libvirt, async (hosts) => {
     for (const memoryMib of sizesOf(plan.cases)) await ofSize(memoryMib, hosts);
   });
 
