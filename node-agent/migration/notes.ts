@@ -24,6 +24,8 @@ const shape = z.object({
   nics: z.array(z.string()),
   /** Source: memory has been copied, or nearly; it is not tried a second time in one attempt. */
   memoryStarted: z.boolean().exactOptional(),
+  /** Source: when the guest's CPUs were stopped for the switchover, ms since 1970. */
+  stoppedAt: z.number().exactOptional(),
   /** The guest goes on at the target before all its memory is there. */
   postCopy: z.boolean().exactOptional(),
   /** Target, post-copy: by now it has all of its memory. */

@@ -70,6 +70,7 @@ export class SourceMove {
     this.#migration = migration;
     this.#record = migration.status?.handover;
     this.#out = note.why;
+    this.#stoppedAt = note.stoppedAt;
     const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
     this.#underway = new Underway({
       clock: parts.clock,
@@ -121,7 +122,9 @@ export class SourceMove {
         if (signal.aborted) {
           abortedAt ??= clock.monotonic();
           const finishing = this.#stoppedAt !== undefined && this.#ranAt === undefined;
-          if (!finishing || clock.monotonic() - abortedAt > LAST_SECONDS_MS) return false;
+          const left = abortedAt + LAST_SECONDS_MS - clock.monotonic();
+          if (!finishing || left <= 0) return false;
+          this.#later(left);
         }
         const view = await this.#look();
         const again = view !== undefined && (await this.#act(decideSource(view), stop.signal));
@@ -143,7 +146,11 @@ export class SourceMove {
 
   async #look(): Promise<SourceView | undefined> {
     // A guest that has left is not asked any more: its QEMU is about to end, or has.
-    if (this.#isDone()) this.#qemu ??= "complete";
+    if (this.#isDone()) {
+      this.#qemu ??= "complete";
+      // Its word was lost: what the record says is as good, if later.
+      if (this.#stoppedAt !== undefined) this.#ran([]);
+    }
     if (this.#qemu === undefined) {
       const changes = this.#changes;
       try {
@@ -311,7 +318,8 @@ export class SourceMove {
     const { checkpoint } = this.#parts;
     if (mark === "Gone") await checkpoint("source", "complete");
     const why = mark === "GivingUp" ? this.#leave({ reason: "MoveBroken", message: this.#broken(), retryable: true }) : undefined;
-    await this.#writeNote((note) => ({ ...note, mark, ...(why === undefined ? {} : { why }) }));
+    const stoppedAt = this.#stoppedAt === undefined ? {} : { stoppedAt: this.#stoppedAt };
+    await this.#writeNote((note) => ({ ...note, ...stoppedAt, mark, ...(why === undefined ? {} : { why }) }));
     if (mark === "Gone") this.#mark("gone-noted");
     if (why !== undefined) {
       this.#parts.log.warn({ migration: this.#note.migration.name, ...why }, "the move is given up");

@@ -4,7 +4,7 @@ import type { Instance } from "../../../crds/instance.ts";
 import type { Migration } from "../../../crds/migration.ts";
 import { tapName } from "../../../crds/names.ts";
 import { instances } from "../../../crds/resources.ts";
-import type { ObjectKey } from "../../../kube/index.ts";
+import { sleep, type Clock, type ObjectKey } from "../../../kube/index.ts";
 import { UserError } from "../../errors.ts";
 import type { HostFacts } from "../../host/index.ts";
 import type { Offer } from "../../instance/move.ts";
@@ -64,13 +64,44 @@ export async function prepareTarget(
     streak: 0,
     ...(restartedAt === undefined ? {} : { restartedAt }),
   });
-  const machineDisks = await ensureDisks(pools, instance, disks, identity, signal);
-  await ensureNetwork(parts, instance, identity.uid, progress, signal);
+  const patience = { clock: parts.clock, say: progress.say, signal };
+  const machineDisks = await patiently(patience, () => ensureDisks(pools, instance, disks, identity, signal));
+  await patiently(patience, () => ensureNetwork(parts, instance, identity.uid, progress, signal));
   const machine = sameMachine(instance, facts, { claimUid: targetClaim.uid, identity, disks: machineDisks });
   await checkpoint("target", "receive");
-  await progress.note((before) => ({ ...before, receiving: true }));
+  signal.throwIfAborted();
   const copy = copied.map(({ name, sizeBytes }) => ({ disk: name, sizeBytes }));
-  return moves.receive({ machine, copy, address, ports: dataPorts, secret, streams: 0 }, signal);
+  await progress.note((before) => ({ ...before, receiving: true }));
+  try {
+    return await moves.receive({ machine, copy, address, ports: dataPorts, secret, streams: 0 }, signal);
+  } catch (error) {
+    // Nothing runs then: this attempt may still have its one QEMU.
+    await progress.note((before) => ({ ...before, receiving: false }));
+    throw error;
+  }
+}
+
+/** What an agent that has just started does not know yet, though it is there. */
+const SOON_KNOWN = new Set(["PoolUnknown", "PoolNotReady", "SwitchDown"]);
+const PATIENCE_MS = 30_000;
+const LOOK_AGAIN_MS = 500;
+
+/** Tries again for a while what may be there in a moment. */
+async function patiently<T>(
+  { clock, say, signal }: { clock: Clock; say: (message: string) => void; signal: AbortSignal },
+  work: () => Promise<T>,
+): Promise<T> {
+  for (const since = clock.monotonic(); ; ) {
+    try {
+      return await work();
+    } catch (error) {
+      const soon = error instanceof UserError && SOON_KNOWN.has(error.reason);
+      if (!soon || clock.monotonic() - since > PATIENCE_MS) throw error;
+      say(`waiting: ${error.message}`);
+      await sleep(clock, LOOK_AGAIN_MS, signal);
+      signal.throwIfAborted();
+    }
+  }
 }
 
 /** All that `prepareTarget` made: its QEMU, taps, the disks that it made, the directory. Shared disks stay. */
