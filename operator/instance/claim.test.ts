@@ -47,8 +47,8 @@ describe("claimPod", () => {
             image: "drover/holder:1",
             imagePullPolicy: "IfNotPresent",
             resources: {
-              requests: { cpu: "250m", memory: String(385 * 1024 ** 2), "drover.dev/pool.local": "1" },
-              limits: { memory: String(385 * 1024 ** 2), "drover.dev/pool.local": "1" },
+              requests: { cpu: "250m", memory: String(449 * 1024 ** 2), "drover.dev/pool.local": "1" },
+              limits: { memory: String(449 * 1024 ** 2), "drover.dev/pool.local": "1" },
             },
             securityContext: {
               allowPrivilegeEscalation: false,
@@ -71,7 +71,7 @@ describe("claimPod", () => {
         },
       },
     });
-    expect(pod.spec.containers[0]?.resources.requests).toEqual({ cpu: "250m", memory: String(385 * 1024 ** 2) });
+    expect(pod.spec.containers[0]?.resources.requests).toEqual({ cpu: "250m", memory: String(449 * 1024 ** 2) });
   });
 
   it("asks for the room of all its disks, each in its pool, and for what they cost QEMU", () => {
@@ -82,7 +82,7 @@ describe("claimPod", () => {
     const pod = claimPod(instanceFixture({ spec: { disks } }), { serial: 1, avoidNodes: [] }, settings);
     expect(pod.spec.containers[0]?.resources.requests).toEqual({
       cpu: "250m",
-      memory: String((385 + 16) * 1024 ** 2),
+      memory: String((449 + 16) * 1024 ** 2),
       "drover.dev/pool.local": "3",
       "drover.dev/pool.big": "4",
     });
@@ -135,9 +135,9 @@ describe("claimPod", () => {
   });
 
   it.each([
-    ["a small one", 1, 1, "256Mi", 385],
-    ["no NIC", 1, 0, "256Mi", 385],
-    ["more vCPUs and NICs", 4, 2, "8Gi", 8192 + 96 + 32 + 32 + 8 * 4],
+    ["a small one", 1, 1, "256Mi", 449],
+    ["no NIC", 1, 0, "256Mi", 449],
+    ["more vCPUs and NICs", 4, 2, "8Gi", 8192 + 96 + 32 + 64 + 32 + 8 * 4],
   ])("reserves memory for %s", (_, cpu, nicCount, memory, mib) => {
     const nics = Array.from({ length: nicCount }, (__, n) => ({ name: `eth${n}`, network: "blue" }));
     const pod = claimPod(instanceFixture({ spec: { cpu, memory, nics } }), { serial: 1, avoidNodes: [] }, settings);
