@@ -32,5 +32,7 @@ export interface MachineSize {
 /** Bytes to reserve beside RAM; whole. */
 export function overheadBytes({ ramBytes, cpus, disks, nics }: MachineSize): number {
   const further = [cpus, disks, nics].reduce((sum, count) => sum + Math.max(0, count - 1), 0);
-  return Math.ceil(OVERHEAD.base + OVERHEAD.translationBuffer + OVERHEAD.move + ramBytes * OVERHEAD.perRam + further * OVERHEAD.perDevice);
+  return Math.ceil(
+    OVERHEAD.base + OVERHEAD.translationBuffer + OVERHEAD.move + ramBytes * OVERHEAD.perRam + further * OVERHEAD.perDevice,
+  );
 }

@@ -60,10 +60,14 @@ export function planDone(facts: MoveFacts, record: Handover): MovePlan {
   return finish(facts, "Succeeded", arrived(facts));
 }
 
+/** What an end says that only follows the other, or the record. */
+const FOLLOWED: ReadonlySet<string> = new Set(["SourceGaveUp", "TargetGaveUp", "Cancelled"]);
+
 /** Which of the two ends says why: the one that gave up of itself, for the other only follows. */
 function saidCause(...said: (MigrationSource | MigrationTarget | undefined)[]): Cause | undefined {
   const told = said.filter((one) => one?.reason !== undefined && (one.state === "GivenUp" || one.state === "Released"));
-  const first = told.find((one) => one?.retryable === false) ?? told[0];
+  const own = told.filter((one) => !FOLLOWED.has(one?.reason ?? ""));
+  const first = own.find((one) => one?.retryable === false) ?? own[0] ?? told[0];
   if (first?.reason === undefined) return undefined;
   return { reason: first.reason, message: first.message ?? "the agents say no more", retryable: first.retryable === true };
 }

@@ -319,6 +319,17 @@ describe("given up", () => {
       "note: Retrying",
     ],
     ["what an agent said cannot", { ...over(undefined, { ...through, target: full }), ...gone }, "Failed: DiskFull"],
+    [
+      "the target follows the source",
+      {
+        ...over(undefined, {
+          source: { attempt: 1, state: "GivenUp", reason: "MemoryCopyFailed", retryable: true },
+          target: { attempt: 1, state: "Released", reason: "SourceGaveUp", retryable: false },
+        }),
+        ...gone,
+      },
+      "note: Retrying",
+    ],
     ["nobody said why", { ...over(undefined), ...gone }, "Failed: GivenUp"],
     [
       "it was the last attempt",
