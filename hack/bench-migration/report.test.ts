@@ -1,0 +1,123 @@
+import { describe, expect, test } from "vitest";
+import type { Sample } from "./measure.ts";
+import { picture } from "./picture.ts";
+import type { Kind, Way } from "./plan.ts";
+import { reportOf, switchover, verdictOf } from "./report.ts";
+import { caseTable, figures, figureTable } from "./text.ts";
+
+const sample = (way: Way, of: string, silenceMs: number, more: Partial<Sample> = {}): Sample => ({
+  way,
+  case: of,
+  kind: "usual",
+  from: "n1",
+  to: "n2",
+  pauseMs: silenceMs / 2,
+  silenceMs,
+  totalMs: silenceMs * 10,
+  sentBytes: 2 ** 30,
+  agents: { n1: { cpuMs: 300, rssKib: 100_000 }, n2: { cpuMs: 200, rssKib: 90_000 } },
+  ...more,
+});
+
+const of = (kind: Kind): Partial<Sample> => ({ kind });
+
+const samples = [
+  ...[100, 110, 120].map((ms) => sample("hand", "1g-idle", ms)),
+  ...[110, 121, 132].map((ms) => sample("drover", "1g-idle", ms)),
+  ...[200, 200].map((ms) => sample("hand", "1g-busy", ms)),
+  ...[300, 300].map((ms) => sample("drover", "1g-busy", ms)),
+  sample("libvirt", "1g-idle", 220),
+  sample("stop", "1g-idle", 5000),
+  sample("hand", "1g-busy", 100, of("frozen")),
+  sample("drover", "1g-busy", 140, of("frozen")),
+  sample("hand", "1g-idle", 100, of("first")),
+  sample("drover", "1g-idle", 105, of("first")),
+];
+
+describe("the report", () => {
+  const report = reportOf(samples);
+
+  test("compares Drover with the hand over all cases, and in each", () => {
+    expect(report["pingSilence"]).toMatchObject({ value: { value: 210.5 }, baseline: { value: 155 } });
+    expect(report["pingSilence.1g-idle"]?.ratio?.value).toBeCloseTo(1.1);
+    expect(report["pingSilence.1g-busy"]?.ratio?.value).toBeCloseTo(1.5);
+  });
+
+  test("compares like with like: only cases that both were measured in, only moves of one kind", () => {
+    expect(report["libvirtPingSilence"]).toMatchObject({ value: { value: 220 }, baseline: { value: 110 }, ratio: { value: 2 } });
+    expect(report["pingSilenceNorthdFrozen"]?.ratio?.value).toBeCloseTo(1.4);
+    expect(report["firstMigrationPingSilence"]?.ratio?.value).toBeCloseTo(1.05);
+    expect(report["stopAndCopySilence"]).toMatchObject({ value: { value: 5000 }, baseline: { value: 121 } });
+  });
+
+  test("says which goals are missed", () => {
+    const verdicts = Object.fromEntries(Object.entries(report).map(([name, row]) => [name, verdictOf(row)]));
+    expect(verdicts).toMatchObject({
+      pingSilence: "missed",
+      pingSilenceNorthdFrozen: "met",
+      stopAndCopySilence: "met",
+      agentCpuMsPerMove: "met",
+      agentMemorySlope: "met",
+      "pingSilence.1g-idle": "none",
+    });
+  });
+
+  test("agents: the busier one, and the one that grows", () => {
+    const growing = Array.from({ length: 50 }, (_, at) =>
+      sample("drover", "1g-idle", 100, {
+        agents: { n1: { cpuMs: 10, rssKib: 1000 }, n2: { cpuMs: 450, rssKib: 1000 + 30 * at } },
+      }),
+    );
+    const { agentCpuMsPerMove, agentMemorySlope } = reportOf(growing);
+    expect(agentCpuMsPerMove?.value.value).toBe(450);
+    expect(agentMemorySlope?.value.value).toBeCloseTo(30);
+  });
+
+  test("without moves it is empty", () => {
+    expect(reportOf([])).toEqual({});
+  });
+
+  test("as JSON each figure has what is promised", () => {
+    expect(figures(report)["stopAndCopySilence"]).toEqual({
+      value: 5000,
+      unit: "ms",
+      baseline: 121,
+      ratio: 41.3,
+      interval: [5000, 5000],
+      ratioInterval: expect.any(Array),
+    });
+  });
+
+  test("as tables", () => {
+    expect(figureTable(report)).toContain("MISSED: ratio <= 1.15");
+    expect(caseTable(samples)).toContain("| 1g-idle | stop and copy | 1 | 2500 | 5000 | 50000 | 1024 |");
+  });
+});
+
+test("steps of the switchover in their order, with how long each took", () => {
+  const timeline = [
+    { mark: "resumed", ms: 60 },
+    { mark: "stopped", ms: 0 },
+    { mark: "complete", ms: 42 },
+  ];
+  expect(switchover([{ timeline }, { timeline }, {}])).toEqual([
+    { mark: "stopped", ms: 0, stepMs: 0 },
+    { mark: "complete", ms: 42, stepMs: 42 },
+    { mark: "resumed", ms: 60, stepMs: 18 },
+  ]);
+});
+
+describe("the picture", () => {
+  const svg = picture(samples);
+
+  test("has a dot for each usual move in each panel, and a label for each way of each case", () => {
+    expect(svg.match(/<circle /g)).toHaveLength(2 * 12);
+    for (const label of ["1g-idle · by hand", "1g-busy · Drover", "1g-idle · stop and copy"]) expect(svg).toContain(label);
+  });
+
+  test("has no number that is none, and closes what it opens", () => {
+    expect(svg).not.toMatch(/NaN|Infinity|undefined/);
+    expect(svg.match(/<text /g)?.length).toBe(svg.match(/<\/text>/g)?.length);
+    expect(picture([])).toContain("</svg>");
+  });
+});

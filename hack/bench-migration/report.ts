@@ -1,0 +1,204 @@
+/** From moves to figures: medians with 95 % intervals, and ratios to moves by hand. Pure. */
+import { median } from "../bench/figures.ts";
+import type { Sample } from "./measure.ts";
+import type { Kind, Way } from "./plan.ts";
+import { medianOf, ratioOf, seeded, slopeOf, type Estimate, type Strata } from "./statistics.ts";
+
+export interface Row {
+  unit: string;
+  value: Estimate;
+  baseline?: Estimate;
+  ratio?: Estimate;
+  what: string;
+  baselineIs?: string;
+  goal?: { of: "value" | "ratio"; most?: number; least?: number };
+}
+
+export type Report = Record<string, Row>;
+
+const SEED = 20_261_123;
+const MIB = 2 ** 20;
+
+type Measure = (sample: Sample) => number;
+
+interface Choice {
+  way: Way;
+  kind?: Kind;
+  cases?: readonly string[];
+}
+
+/** Values of each case that both have been measured in, in the same order. */
+const strataOf = (samples: readonly Sample[], of: Measure, choices: readonly Choice[]): Strata[] => {
+  const chosen = choices.map(({ way, kind = "usual", cases }) =>
+    samples.filter((one) => one.way === way && one.kind === kind && (cases === undefined || cases.includes(one.case))),
+  );
+  const names = [...new Set(samples.map((one) => one.case))];
+  const shared = names.filter((name) => chosen.every((some) => some.some((one) => one.case === name)));
+  return chosen.map((some) => shared.map((name) => some.filter((one) => one.case === name).map(of)));
+};
+
+export const casesOf = (samples: readonly Sample[]): string[] => [...new Set(samples.map((one) => one.case))];
+
+/** Median of what was measured, or nothing where nothing was. */
+export const level = (samples: readonly Sample[], of: Measure, choice: Choice): Estimate | undefined => {
+  const [strata = []] = strataOf(samples, of, [choice]);
+  return strata.length === 0 ? undefined : medianOf(strata, seeded(SEED));
+};
+
+export const silence: Measure = (one) => one.silenceMs;
+export const pause: Measure = (one) => one.pauseMs;
+export const total: Measure = (one) => one.totalMs;
+export const sent: Measure = (one) => one.sentBytes / MIB;
+
+/** Drover against the hand, and libvirt against the hand. */
+const compare = (
+  samples: readonly Sample[],
+  of: Measure,
+  ours: Choice,
+  theirs: Choice,
+  row: Omit<Row, "value" | "baseline" | "ratio">,
+): Row | undefined => {
+  const [a = [], b = []] = strataOf(samples, of, [ours, theirs]);
+  if (a.length === 0) return undefined;
+  const random = seeded(SEED);
+  return { ...row, value: medianOf(a, random), baseline: medianOf(b, random), ratio: ratioOf(a, b, random) };
+};
+
+const HAND: Choice = { way: "hand" };
+const DROVER: Choice = { way: "drover" };
+const byHand = "by hand";
+
+const againstHand = (samples: readonly Sample[]): Record<string, Row | undefined> => {
+  const rows: Record<string, Row | undefined> = {};
+  const goal = { of: "ratio", most: 1.15 } as const;
+  const measures = [
+    { name: "pause", of: pause, unit: "ms", what: "no CPU of the guest ran, by QEMU's own trace", goal },
+    { name: "pingSilence", of: silence, unit: "ms", what: "longest time without an answer, seen from a third node", goal },
+    {
+      name: "total",
+      of: total,
+      unit: "ms",
+      what: "from the first command, or the Migration's creation, until nothing is left to do",
+      goal,
+    },
+    { name: "sent", of: sent, unit: "MiB", what: "sent by the source's node meanwhile" },
+  ] as const;
+  for (const { name, of, ...row } of measures) {
+    const whole = { ...row, what: `${row.what}; mean of the cases' medians`, baselineIs: byHand };
+    rows[name] = compare(samples, of, DROVER, HAND, whole);
+    for (const one of casesOf(samples)) {
+      const cases = [one];
+      const part = { unit: row.unit, what: one, baselineIs: byHand };
+      rows[`${name}.${one}`] = compare(samples, of, { ...DROVER, cases }, { ...HAND, cases }, part);
+    }
+    const libvirt = { unit: row.unit, what: `the same by virsh migrate --copy-storage-all`, baselineIs: byHand };
+    rows[`libvirt${name[0]?.toUpperCase() ?? ""}${name.slice(1)}`] = compare(samples, of, { way: "libvirt" }, HAND, libvirt);
+  }
+  return rows;
+};
+
+const single = (value: number): Estimate => ({ value, low: value, high: value });
+
+/** What the two agents took; the figure is that of the one that took more. */
+const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => {
+  const moves = samples.filter(({ way }) => way === "drover");
+  if (moves.length === 0) return {};
+  const cpu = (side: "from" | "to"): Estimate =>
+    medianOf([moves.flatMap((one) => one.agents[one[side]]?.cpuMs ?? [])], seeded(SEED));
+  const [source, target] = [cpu("from"), cpu("to")];
+  const nodes = [...new Set(moves.flatMap(({ from, to }) => [from, to]))];
+  const slopes = nodes.map((node) =>
+    slopeOf(
+      moves.flatMap((one) => one.agents[node]?.rssKib ?? []),
+      seeded(SEED),
+    ),
+  );
+  const steepest = slopes.reduce((most, one) => (one.value > most.value ? one : most), slopes[0] ?? single(0));
+  const last = Math.max(...nodes.map((node) => moves.at(-1)?.agents[node]?.rssKib ?? 0)) / 1024;
+  return {
+    agentCpuMsPerMove: {
+      unit: "ms",
+      value: source.value > target.value ? source : target,
+      what: "processor time of the busier agent, from before the Migration until after its end",
+      goal: { of: "value", most: 400 },
+    },
+    agentCpuMsSource: { unit: "ms", value: source, what: "the source's agent" },
+    agentCpuMsTarget: { unit: "ms", value: target, what: "the target's agent" },
+    agentMemorySlope: {
+      unit: "KiB/move",
+      value: steepest,
+      what: `growth of the agent that grew more, over ${moves.length} moves (median of the slopes between any two); none where the interval reaches 0; ${last.toFixed(0)} MiB at the end`,
+      goal: { of: "value", most: 8 },
+    },
+  };
+};
+
+export const reportOf = (samples: readonly Sample[]): Report => {
+  const small = casesOf(samples).filter((name) => name.startsWith("1g"));
+  const rows: Record<string, Row | undefined> = {
+    ...againstHand(samples),
+    pingSilenceNorthdFrozen: compare(
+      samples,
+      silence,
+      { ...DROVER, kind: "frozen" },
+      { ...HAND, kind: "frozen" },
+      {
+        unit: "ms",
+        what: "longest silence with ovn-northd stopped for 4 s from the switchover on",
+        baselineIs: `${byHand}, northd stopped too`,
+        goal: { of: "ratio", most: 1.5 },
+      },
+    ),
+    firstMigrationPingSilence: compare(
+      samples,
+      silence,
+      { ...DROVER, kind: "first" },
+      { ...HAND, kind: "first" },
+      {
+        unit: "ms",
+        what: "longest silence of the first move of a fresh guest",
+        baselineIs: `first, ${byHand}`,
+      },
+    ),
+    stopAndCopySilence: compare(
+      samples,
+      silence,
+      { way: "stop", cases: small },
+      { ...DROVER, cases: small },
+      {
+        unit: "ms",
+        what: "longest silence of a guest of 1 GiB that stands still while it is copied",
+        baselineIs: "Drover",
+        goal: { of: "ratio", least: 25 },
+      },
+    ),
+    ...agents(samples),
+  };
+  return Object.fromEntries(Object.entries(rows).flatMap(([name, row]) => (row === undefined ? [] : [[name, row] as const])));
+};
+
+export type Verdict = "met" | "missed" | "none";
+
+/** By the value itself; its interval is printed beside it. */
+export const verdictOf = ({ goal, value, ratio }: Row): Verdict => {
+  const one = goal?.of === "ratio" ? ratio?.value : value.value;
+  if (goal === undefined || one === undefined) return "none";
+  return one <= (goal.most ?? Number.POSITIVE_INFINITY) && one >= (goal.least ?? Number.NEGATIVE_INFINITY) ? "met" : "missed";
+};
+
+export interface Step {
+  mark: string;
+  /** Medians, ms from the guest's stop. */
+  ms: number;
+  /** How long this step took after the one before it. */
+  stepMs: number;
+}
+
+/** Steps of Drover's switchovers: the medians of when each was done. */
+export const switchover = (samples: readonly Pick<Sample, "timeline">[]): Step[] => {
+  const lines = samples.flatMap(({ timeline }) => timeline ?? []);
+  const names = [...new Set(lines.map(({ mark }) => mark))];
+  const steps = names.map((mark) => ({ mark, ms: median(lines.filter((one) => one.mark === mark).map(({ ms }) => ms)) }));
+  const sorted = steps.toSorted((a, b) => a.ms - b.ms);
+  return sorted.map((step, at) => ({ ...step, stepMs: step.ms - (sorted[at - 1]?.ms ?? step.ms) }));
+};
