@@ -15,7 +15,7 @@ import { openDatabases } from "./bench-migration/network.ts";
 import { makeFreezer } from "./bench-migration/northd.ts";
 import { planFrom, type Plan } from "./bench-migration/plan.ts";
 import { publish } from "./bench-migration/publish.ts";
-import { runPlan } from "./bench-migration/run.ts";
+import { endLeftovers, runPlan } from "./bench-migration/run.ts";
 import { kubectl } from "./kit/cluster.ts";
 import { observer } from "./kit/guest.ts";
 import { labCommand } from "./kit/lab-command.ts";
@@ -71,6 +71,7 @@ try {
     const plan = planFrom(process.env);
     await mkdir(path.dirname(MOVES), { recursive: true });
     await labCommand("up");
+    await endLeftovers();
     await removeWorld();
     try {
       await publish(await measure(plan));

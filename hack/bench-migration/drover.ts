@@ -7,7 +7,7 @@ import { Informer, KubeClient } from "../../kube/index.ts";
 import { NAMESPACE } from "../bench/world.ts";
 import { instance } from "../kit/guest.ts";
 import { inNode, lab } from "../lab/index.ts";
-import type { Moved, Mover } from "./mover.ts";
+import type { Moved, Mover, Step } from "./mover.ts";
 import { readTraces } from "./traces.ts";
 
 const MOVE_MS = 300_000;
@@ -46,6 +46,23 @@ export const watchMoves = async (): Promise<MoveWatch> => {
 
 let serial = 0;
 
+/** Steps that a Migration has behind it, by what it shows. */
+const reached = ({ status }: Migration): Step[] => {
+  const { phase, handover, source, target, targetNode } = status ?? {};
+  const copying = source?.state === "CopyingMemory" || handover?.state === "Handover";
+  const steps: [Step, boolean][] = [
+    ["accepted", targetNode !== undefined],
+    ["preparing", target !== undefined],
+    ["ready", target?.state === "Ready"],
+    ["disks-ready", copying],
+    ["switchover", handover?.state === "Handover"],
+    ["runs", handover?.state === "Done"],
+    ["released", source?.state === "Released"],
+    ["over", phase === "Succeeded"],
+  ];
+  return steps.filter(([, is]) => is).map(([step]) => step);
+};
+
 export class DroverGuest implements Mover {
   readonly way = "drover";
   readonly address: string;
@@ -72,8 +89,11 @@ export class DroverGuest implements Mover {
     await this.#keepTraces();
     const { promise, resolve, reject } = Promise.withResolvers<Migration>();
     let last: Migration | undefined;
+    let begun = performance.now();
+    const course = new Map<Step, number>();
     const stop = this.#watch.on(name, (now) => {
       last = now;
+      for (const mark of reached(now)) if (!course.has(mark)) course.set(mark, performance.now() - begun);
       const { phase, handover } = now.status ?? {};
       if (handover?.state === "Handover") onSwitchover();
       if (phase === "Succeeded" || phase === "Failed" || phase === "Cancelled") resolve(now);
@@ -82,7 +102,7 @@ export class DroverGuest implements Mover {
     try {
       const metadata = { name, namespace: NAMESPACE };
       const spec = { instance: instanceName, target: { node: to }, mode: "Live" as const };
-      const begun = performance.now();
+      begun = performance.now();
       await this.#watch.client.apply(
         migrations,
         { apiVersion: "drover.dev/v1alpha1", kind: "Migration", metadata, spec },
@@ -93,7 +113,8 @@ export class DroverGuest implements Mover {
       this.#check(end);
       this.#now = await instance(NAMESPACE, instanceName);
       const timeline = end.status?.source?.timeline;
-      return { totalMs, ...(timeline === undefined ? {} : { timeline }) };
+      const steps = [...course].map(([mark, ms]) => ({ mark, ms }));
+      return { totalMs, course: steps, ...(timeline === undefined ? {} : { timeline }) };
     } catch (cause) {
       throw new Error(`Migration ${name} of ${instanceName} to ${to}: ${JSON.stringify(last?.status)}`, { cause });
     } finally {

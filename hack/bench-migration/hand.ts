@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { inNode, lab } from "../lab/index.ts";
 import { nodeNamed } from "../lab/identity.ts";
 import { INSIDE, ownArguments } from "./arguments.ts";
-import type { Moved, Mover } from "./mover.ts";
+import type { Mark, Moved, Mover, Step } from "./mover.ts";
 import type { GuestPort } from "./network.ts";
 import { readTraces } from "./traces.ts";
 import { rooted, startQemu, type Machine } from "./qemu.ts";
@@ -82,6 +82,8 @@ export class HandGuest implements Mover {
     const { diskBytes, port } = this.#options;
     const { disk, home } = this.#paths;
     const begun = performance.now();
+    const course: Mark[] = [];
+    const done = (mark: Step): void => void course.push({ mark, ms: performance.now() - begun });
     source.forget();
     if (still) await source.qmp.execute("stop");
 
@@ -102,6 +104,7 @@ export class HandGuest implements Mover {
       target.qmp.execute("migrate-incoming", { uri: `tcp:${at(to)}:${PORTS.ram}` }),
       this.#setUp(source, "client"),
     ]);
+    done("ready");
 
     // the disk, then the memory
     await source.qmp.execute("blockdev-add", {
@@ -115,16 +118,19 @@ export class HandGuest implements Mover {
     });
     await source.qmp.execute("blockdev-mirror", { "job-id": MIRROR, device: DISK, target: MIRROR, sync: "full" });
     await source.seen(({ name }) => name === "BLOCK_JOB_READY", "the mirror is ready");
+    done("disks-ready");
     await source.qmp.execute("migrate", { uri: `tcp:${at(to)}:${PORTS.ram}` });
 
     // the switchover
     await source.migrated("pre-switchover");
+    done("switchover");
     onSwitchover();
     await source.qmp.execute("block-job-cancel", { device: MIRROR });
     await source.seen(({ name }) => name === "BLOCK_JOB_COMPLETED", "the mirror is finished");
     await source.qmp.execute("migrate-continue", { state: "pre-switchover" });
     await Promise.all([source.migrated("completed"), target.migrated("completed")]);
     await target.qmp.execute("cont");
+    done("runs");
 
     // what is left over
     await port.chassis(to);
@@ -137,7 +143,8 @@ export class HandGuest implements Mover {
     }
     this.#machine = target;
     await this.#clear(source);
-    return { totalMs: performance.now() - begun };
+    done("over");
+    return { totalMs: performance.now() - begun, course };
   }
 
   async traces(): Promise<string[]> {

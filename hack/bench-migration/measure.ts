@@ -4,7 +4,7 @@ import { eventually } from "../kit/cluster.ts";
 import { ask, status, statusWithin, whileEchoing } from "../kit/guest.ts";
 import type { Probe } from "../lab/probe.ts";
 import { agentUse, sentBytes } from "./agents.ts";
-import type { Mover } from "./mover.ts";
+import type { Mark, Mover } from "./mover.ts";
 import type { Freezer } from "./northd.ts";
 import { lastPause } from "./traces.ts";
 import { DIRTY_MIB, type Case, type Kind, type Way } from "./plan.ts";
@@ -24,7 +24,10 @@ export interface Sample {
   /** What the source node sent meanwhile. */
   sentBytes: number;
   agents: { [node: string]: { cpuMs: number; rssKib: number } };
-  timeline?: readonly { mark: string; ms: number }[];
+  /** Steps of the switchover, from the guest's stop. */
+  timeline?: readonly Mark[];
+  /** Steps of the whole move, from its beginning. */
+  course?: readonly Mark[];
 }
 
 export interface Watch {
@@ -76,7 +79,7 @@ export const measureMove = async (
     const [was, is] = [usedBefore[index], used[index]];
     return was === undefined || is === undefined ? [] : [[node, { cpuMs: is.cpuMs - was.cpuMs, rssKib: is.rssKib }] as const];
   });
-  const { totalMs, timeline, way = mover.way } = result;
+  const { totalMs, timeline, course, way = mover.way } = result;
   return {
     way,
     case: under.name,
@@ -88,6 +91,7 @@ export const measureMove = async (
     totalMs,
     sentBytes: sentAfter - sentBefore,
     agents: Object.fromEntries(use),
+    course,
     ...(timeline === undefined ? {} : { timeline }),
   };
 };

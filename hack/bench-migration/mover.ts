@@ -1,13 +1,23 @@
 /** A guest that can be moved, whatever moves it. */
 import type { Way } from "./plan.ts";
 
+/** Of a whole move; those that every way has, and those that only Drover's have. */
+export type Step = "accepted" | "preparing" | "ready" | "disks-ready" | "switchover" | "runs" | "released" | "over";
+
+export interface Mark {
+  mark: string;
+  ms: number;
+}
+
 export interface Moved {
   /** From the first command until nothing is left to do. */
   totalMs: number;
   /** Where it is not the mover's own. */
   way?: Way;
   /** Steps of the switchover, in ms from the guest's stop. */
-  timeline?: readonly { mark: string; ms: number }[];
+  timeline?: readonly Mark[];
+  /** Steps of the whole move, in ms from its beginning. */
+  course: readonly Mark[];
 }
 
 export interface Mover {

@@ -89,7 +89,8 @@ export class GuestPort {
   /** Makes it on the switch of another port, whose DHCP options it shares. */
   async create(like: string): Promise<void> {
     await this.remove();
-    const { northbound } = this.#databases;
+    const { northbound, switches } = this.#databases;
+    for (const node of switches.keys()) await this.unplug(node);
     const [found] = await northbound.transact([
       ops.select("Logical_Switch_Port", [["name", "==", like]], ["_uuid", "dhcpv4_options"]),
     ]);

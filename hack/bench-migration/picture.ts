@@ -6,7 +6,7 @@ import { casesOf, silence, total } from "./report.ts";
 import { WORDS } from "./text.ts";
 
 const COLOURS: Readonly<Record<Way, string>> = { hand: "#5b6770", drover: "#1f6feb", libvirt: "#b8860b", stop: "#c0392b" };
-const PANEL = { left: 150, width: 330, gap: 40, top: 58, line: 17, between: 14 } as const;
+const PANEL = { left: 180, width: 330, gap: 60, top: 58, line: 17, between: 14 } as const;
 
 interface Scale {
   at: (ms: number) => number;

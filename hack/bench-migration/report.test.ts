@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Sample } from "./measure.ts";
 import { picture } from "./picture.ts";
 import type { Kind, Way } from "./plan.ts";
-import { reportOf, switchover, verdictOf } from "./report.ts";
+import { courses, reportOf, switchover, verdictOf } from "./report.ts";
 import { caseTable, figures, figureTable } from "./text.ts";
 
 const sample = (way: Way, of: string, silenceMs: number, more: Partial<Sample> = {}): Sample => ({
@@ -104,6 +104,29 @@ test("steps of the switchover in their order, with how long each took", () => {
     { mark: "stopped", ms: 0, stepMs: 0 },
     { mark: "complete", ms: 42, stepMs: 42 },
     { mark: "resumed", ms: 60, stepMs: 18 },
+  ]);
+});
+
+test("whole moves side by side; a step that only one has is the other's blank", () => {
+  const moves = [
+    sample("hand", "1g-idle", 1, {
+      course: [
+        { mark: "ready", ms: 300 },
+        { mark: "over", ms: 4000 },
+      ],
+    }),
+    sample("drover", "1g-idle", 1, {
+      course: [
+        { mark: "accepted", ms: 90 },
+        { mark: "ready", ms: 700 },
+        { mark: "over", ms: 5000 },
+      ],
+    }),
+  ];
+  expect(courses(moves)).toEqual([
+    { mark: "accepted", drover: 90 },
+    { mark: "ready", hand: 300, drover: 700 },
+    { mark: "over", hand: 4000, drover: 5000 },
   ]);
 });
 

@@ -1,6 +1,7 @@
 /** From moves to figures: medians with 95 % intervals, and ratios to moves by hand. Pure. */
 import { median } from "../bench/figures.ts";
 import type { Sample } from "./measure.ts";
+import type { Step } from "./mover.ts";
 import type { Kind, Way } from "./plan.ts";
 import { medianOf, ratioOf, seeded, slopeOf, type Estimate, type Strata } from "./statistics.ts";
 
@@ -186,7 +187,7 @@ export const verdictOf = ({ goal, value, ratio }: Row): Verdict => {
   return one <= (goal.most ?? Number.POSITIVE_INFINITY) && one >= (goal.least ?? Number.NEGATIVE_INFINITY) ? "met" : "missed";
 };
 
-export interface Step {
+export interface TimelineStep {
   mark: string;
   /** Medians, ms from the guest's stop. */
   ms: number;
@@ -195,10 +196,26 @@ export interface Step {
 }
 
 /** Steps of Drover's switchovers: the medians of when each was done. */
-export const switchover = (samples: readonly Pick<Sample, "timeline">[]): Step[] => {
+export const switchover = (samples: readonly Pick<Sample, "timeline">[]): TimelineStep[] => {
   const lines = samples.flatMap(({ timeline }) => timeline ?? []);
   const names = [...new Set(lines.map(({ mark }) => mark))];
   const steps = names.map((mark) => ({ mark, ms: median(lines.filter((one) => one.mark === mark).map(({ ms }) => ms)) }));
   const sorted = steps.toSorted((a, b) => a.ms - b.ms);
   return sorted.map((step, at) => ({ ...step, stepMs: step.ms - (sorted[at - 1]?.ms ?? step.ms) }));
 };
+
+const COURSE: readonly Step[] = ["accepted", "preparing", "ready", "disks-ready", "switchover", "runs", "released", "over"];
+
+/** Steps of whole moves in ms from their beginning: medians by hand and by Drover. */
+export const courses = (samples: readonly Sample[]): { mark: Step; hand?: number; drover?: number }[] =>
+  COURSE.flatMap((mark) => {
+    const at = (way: Way): number[] =>
+      samples
+        .filter((one) => one.way === way && one.kind === "usual")
+        .flatMap(({ course = [] }) => course.filter((step) => step.mark === mark).map(({ ms }) => ms));
+    const [hand, drover] = [at("hand"), at("drover")];
+    if (hand.length + drover.length === 0) return [];
+    return [
+      { mark, ...(hand.length > 0 ? { hand: median(hand) } : {}), ...(drover.length > 0 ? { drover: median(drover) } : {}) },
+    ];
+  });

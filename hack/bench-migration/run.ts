@@ -20,7 +20,7 @@ const words = ({ way, case: of, kind, silenceMs, pauseMs, totalMs, sentBytes }: 
   `${of} ${kind} ${way.padEnd(7)} pause ${pauseMs.toFixed(0)} ms, silence ${silenceMs} ms, total ${(totalMs / 1000).toFixed(2)} s, ${(sentBytes / 2 ** 20).toFixed(0)} MiB`;
 
 /** QEMUs and daemons of a run that was killed. */
-const endLeftovers = async (): Promise<void> => {
+export const endLeftovers = async (): Promise<void> => {
   const script =
     'for what in "[g]uest=hand/" "[l]ibvirtd --listen" "[g]uest=virt"; do pkill -KILL -f "$what"; done; rm -rf /var/lib/drover/bench-hand; true';
   for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script]);
@@ -71,7 +71,6 @@ class Guests {
 }
 
 export const runPlan = async (plan: Plan, ground: Ground, watch: Watch, { keep, note }: Telling): Promise<void> => {
-  await endLeftovers();
   const one = async (guests: Guests, way: Way, under: Case, kind: Kind): Promise<void> => {
     const sample = await guests.measure(way, under, kind, watch);
     note(words(sample));

@@ -4,6 +4,7 @@ import type { Sample } from "./measure.ts";
 import type { Way } from "./plan.ts";
 import {
   casesOf,
+  courses,
   level,
   pause,
   sent,
@@ -13,7 +14,7 @@ import {
   verdictOf,
   type Report,
   type Row,
-  type Step,
+  type TimelineStep,
 } from "./report.ts";
 import type { Estimate } from "./statistics.ts";
 
@@ -66,12 +67,19 @@ export const caseTable = (samples: readonly Sample[]): string => {
   return [head, "|---|---|---|---|---|---|---|", ...rows].join("\n");
 };
 
-export const timelineTable = (steps: readonly Step[]): string =>
+export const timelineTable = (steps: readonly TimelineStep[]): string =>
   [
     "| step | ms from the guest's stop | after the step before |",
     "|---|---|---|",
     ...steps.map(({ mark, ms, stepMs }) => `| ${mark} | ${ms.toFixed(1)} | ${stepMs.toFixed(1)} |`),
   ].join("\n");
+
+/** Whole moves of one case, step by step. */
+const courseTable = (samples: readonly Sample[]): string => {
+  const cell = (ms: number | undefined): string => (ms === undefined ? "-" : ms.toFixed(0));
+  const rows = courses(samples).map(({ mark, hand, drover }) => `| ${mark} | ${cell(hand)} | ${cell(drover)} |`);
+  return ["| step | by hand, ms from the beginning | Drover, as a watch shows it |", "|---|---|---|", ...rows].join("\n");
+};
 
 /** What follows the words of docs/bench-migration.md. */
 export const document = (report: Report, samples: readonly Sample[]): string => {
@@ -84,6 +92,9 @@ export const document = (report: Report, samples: readonly Sample[]): string => 
   ];
   const steps = switchover(samples);
   if (steps.length > 0) parts.push("## The switchover, step by step (Drover, medians)", timelineTable(steps));
+  const [first] = casesOf(samples);
+  if (first !== undefined)
+    parts.push(`## The whole move, step by step (${first}, medians)`, courseTable(samples.filter((one) => one.case === first)));
   return parts.join("\n\n");
 };
 
