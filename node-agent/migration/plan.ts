@@ -22,7 +22,7 @@ export function planSide(migration: Migration, node: string, note: MoveNote | un
     const said = status?.source?.attempt === attempt ? status.source : undefined;
     if (state === "Source") {
       if (said?.state === "GivenUp") return nothing;
-      return { do: "say", said: { role: "source", words: { ...(said ?? NEVER_BEGUN), attempt, state: "GivenUp" } } };
+      return { do: "say", said: { role: "source", words: { ...said, attempt, state: "GivenUp" } } };
     }
     if (state === "Done") {
       return said?.state === "Released"
@@ -43,8 +43,6 @@ export function planSide(migration: Migration, node: string, note: MoveNote | un
   }
   return { do: "begin", role: "target", attempt };
 }
-
-const NEVER_BEGUN = { reason: "Cancelled", message: "it was given up before anything was done", retryable: true };
 
 /**
  * The record of a Migration that was deleted by force, as far as what is left tells; undefined: nobody can tell. `instance`: as the

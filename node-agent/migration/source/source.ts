@@ -8,7 +8,7 @@ import type { MoveEvent, OutgoingState } from "../../instance/move.ts";
 import { callTarget } from "../channel/client.ts";
 import type { TargetMessage } from "../channel/messages.ts";
 import { decideSource } from "../handover/source.ts";
-import type { SourceAction, SourceView } from "../handover/types.ts";
+import { stateOf, type SourceAction, type SourceView } from "../handover/types.ts";
 import type { MoveNote, Why } from "../notes.ts";
 import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
 import { newest, writeRecord } from "../record.ts";
@@ -24,7 +24,7 @@ const AWAY_HELD_MS = 1_000;
 /** `go` was sent, and nothing comes back: what the connection says of itself does not count any more. */
 const UNANSWERED_MS = 2_000;
 /** From the leave to pause until the guest stands still, and from there until all is sent. */
-const SWITCH_MS = 60_000;
+const SWITCH_MS = 30_000;
 /** A monitor that does not answer is asked again after this. */
 const ASK_AGAIN_MS = 1_000;
 /** An agent that is told to end finishes a switchover first, if that is a matter of seconds. */
@@ -180,6 +180,10 @@ export class SourceMove {
     };
   }
 
+  #isGivenUp(): boolean {
+    return stateOf(this.#record, this.#note.attempt) === "Source";
+  }
+
   #isDone(): boolean {
     return this.#record?.attempt === this.#note.attempt && this.#record.state === "Done";
   }
@@ -192,6 +196,7 @@ export class SourceMove {
 
   /** What others want, or do not do. A guest that stands still is not given up for a user's change of mind. */
   #reasonToLeave(qemu: OutgoingState): Why | undefined {
+    if (this.#isGivenUp() || this.#isDone()) return undefined;
     const { spec, metadata, status } = this.#migration;
     if (standsStill(qemu)) return undefined;
     if (this.#copying.failed !== undefined) return this.#copying.failed;
@@ -291,7 +296,8 @@ export class SourceMove {
         return;
       case "cancel":
       case "resume":
-        this.#leave({ reason: "MoveBroken", message: this.#caller?.trouble ?? "the move was broken off", retryable: true });
+        // Whoever only follows the record has no reason of its own.
+        if (!this.#isGivenUp()) this.#leave({ reason: "MoveBroken", message: this.#broken(), retryable: true });
         this.#underway.start("giving the move up", async () => {
           this.#copying.stop();
           await moves.giveUp(uid);
@@ -304,7 +310,7 @@ export class SourceMove {
         return;
       case "destroy":
         // What it has to say of its pause goes with it.
-        if (this.#underway.has(LAST_FIGURES)) return;
+        if (this.#underway.has(LAST_FIGURES) || this.#underway.has(LETTING_GO)) return;
         this.#underway.start("removing what is left here", async () => {
           await checkpoint("source", "release");
           await this.#parts.destroy(this.#note, this.#migration, signal);
@@ -363,8 +369,8 @@ export class SourceMove {
       // Until the Instance names its new place, its ordinary controller would start it here again.
       if (this.#parts.livesHere(this.#note, this.#migration)) return false;
     } else {
-      const why = this.#out ?? this.#note.why ?? CANCELLED;
-      this.#say({ state: "GivenUp", ...why, message: why.message.slice(0, 4_096) });
+      const why = this.#out ?? this.#note.why;
+      this.#say({ state: "GivenUp", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
     }
     await notes.remove(this.#note);
     metrics.ended("source", done ? "moved" : "given-up");
@@ -461,7 +467,7 @@ export class SourceMove {
       this.#say({ state: "Completed", ...last, ...words, progress: "100%", stalled: undefined, expectedPauseMs: undefined });
     } else this.#say({ state: "Completed", ...last });
     reporter.hold(this.#ref, "source", false);
-    this.#underway.start("letting go of the target's disks", async () => {
+    this.#underway.start(LETTING_GO, async () => {
       if ((await moves.outgoing(uid)) === "draining") return;
       await moves.release(uid);
       this.#caller?.send({ type: "let-go" });
@@ -570,9 +576,9 @@ export class SourceMove {
 
 const standsStill = (qemu: OutgoingState): boolean => qemu === "held" || qemu === "complete" || qemu === "draining";
 
+const LETTING_GO = "letting go of the target's disks";
 const LAST_FIGURES = "reading the last figures";
 const DEFAULT_PAUSE_MS = 300;
-const CANCELLED: Why = { reason: "Cancelled", message: "it was cancelled", retryable: false };
 
 const targetGaveUp = (message: string | undefined, retryable: boolean | undefined): Why => ({
   reason: "TargetGaveUp",

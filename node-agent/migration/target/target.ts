@@ -8,7 +8,7 @@ import type { IncomingState, MoveEvent, Offer } from "../../instance/move.ts";
 import type { SourceMessage } from "../channel/messages.ts";
 import type { TargetLink } from "../channel/server.ts";
 import { decideTarget } from "../handover/target.ts";
-import type { TargetAction, TargetView } from "../handover/types.ts";
+import { stateOf, type TargetAction, type TargetView } from "../handover/types.ts";
 import type { MoveNote, Why } from "../notes.ts";
 import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
 import { newest, writeRecord } from "../record.ts";
@@ -192,7 +192,7 @@ export class TargetMove {
   }
 
   #reasonToLeave(): Why | undefined {
-    if (this.#note.mark === "Ran" || this.#isDone()) return undefined;
+    if (this.#note.mark === "Ran" || this.#isDone() || stateOf(this.#record, this.#note.attempt) === "Source") return undefined;
     const trouble = this.#parts.claimTrouble(this.#migration);
     if (trouble !== undefined) return { reason: "ClaimLost", message: trouble, retryable: true };
     if (this.#offer === undefined || this.#link !== undefined) return undefined;

@@ -38,7 +38,7 @@ interface Qemu {
 
 const MIB = 1024 ** 2;
 
-export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" | "stop" | "forget"> {
+export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget"> {
   readonly #directory: string;
   readonly #node: string;
   readonly #watchers = new Map<string, Set<(event: MoveEvent) => void>>();
@@ -68,6 +68,10 @@ export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" |
 
   prepare(): Promise<{ uid: number; gid: number }> {
     return Promise.resolve({ uid: 1, gid: 1 });
+  }
+  observe(uid: string): Promise<{ state: "absent" | "running" | "paused" }> {
+    const seen = this.see(uid);
+    return Promise.resolve({ state: seen === undefined ? "absent" : seen.cpus ? "running" : "paused" });
   }
   stop(uid: string): Promise<void> {
     this.#end(uid);
