@@ -20,6 +20,8 @@ export interface Sample {
   pauseMs: number;
   /** Longest time without an answer; a packet leaves every 10 ms. */
   silenceMs: number;
+  /** When it began, from the guest's stop: a silence far from it is not the switchover's. */
+  silentSinceStopMs: number;
   totalMs: number;
   /** What the source node sent meanwhile. */
   sentBytes: number;
@@ -64,7 +66,7 @@ export const measureMove = async (
   await statusWithin(probe, mover.address, 60);
   await ask(probe, mover.address, `/dirty/${under.dirtyMibPerSecond}/${under.dirtyMibPerSecond > 0 ? DIRTY_MIB : 0}`);
   const before = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
-  const { silenceMs, result } = await whileEchoing(probe, mover.address, async () => {
+  const { silenceMs, silentFrom, result } = await whileEchoing(probe, mover.address, async () => {
     const moved = await how(to, () => (kind === "frozen" ? freezer.freeze() : undefined));
     await freezer.thawed();
     await wait(AFTER_MS);
@@ -80,14 +82,16 @@ export const measureMove = async (
     return was === undefined || is === undefined ? [] : [[node, { cpuMs: is.cpuMs - was.cpuMs, rssKib: is.rssKib }] as const];
   });
   const { totalMs, timeline, course, way = mover.way } = result;
+  const paused = lastPause(await mover.traces());
   return {
     way,
     case: under.name,
     kind,
     from,
     to,
-    pauseMs: lastPause(await mover.traces()),
+    pauseMs: paused.ms,
     silenceMs,
+    silentSinceStopMs: silentFrom - paused.from,
     totalMs,
     sentBytes: sentAfter - sentBefore,
     agents: Object.fromEntries(use),

@@ -13,6 +13,7 @@ const sample = (way: Way, of: string, silenceMs: number, more: Partial<Sample> =
   to: "n2",
   pauseMs: silenceMs / 2,
   silenceMs,
+  silentSinceStopMs: -5,
   totalMs: silenceMs * 10,
   sentBytes: 2 ** 30,
   agents: { n1: { cpuMs: 300, rssKib: 100_000 }, n2: { cpuMs: 200, rssKib: 90_000 } },
@@ -90,7 +91,7 @@ describe("the report", () => {
 
   test("as tables", () => {
     expect(figureTable(report)).toContain("MISSED: ratio <= 1.15");
-    expect(caseTable(samples)).toContain("| 1g-idle | stop and copy | 1 | 2500 | 5000 | 50000 | 1024 |");
+    expect(caseTable(samples)).toContain("| 1g-idle | stop and copy | 1 | 2500 | 5000 | 50000 | 1024 | 0 |");
   });
 });
 

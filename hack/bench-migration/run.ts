@@ -16,8 +16,8 @@ interface Telling {
 
 const sizesOf = (cases: readonly Case[]): number[] => [...new Set(cases.map(({ memoryMib }) => memoryMib))];
 
-const words = ({ way, case: of, kind, silenceMs, pauseMs, totalMs, sentBytes }: Sample): string =>
-  `${of} ${kind} ${way.padEnd(7)} pause ${pauseMs.toFixed(0)} ms, silence ${silenceMs} ms, total ${(totalMs / 1000).toFixed(2)} s, ${(sentBytes / 2 ** 20).toFixed(0)} MiB`;
+const words = ({ way, case: of, kind, silenceMs, silentSinceStopMs, pauseMs, totalMs, sentBytes }: Sample): string =>
+  `${of} ${kind} ${way.padEnd(7)} pause ${pauseMs.toFixed(0)} ms, silence ${silenceMs} ms (from ${silentSinceStopMs.toFixed(0)}), total ${(totalMs / 1000).toFixed(2)} s, ${(sentBytes / 2 ** 20).toFixed(0)} MiB`;
 
 /** QEMUs and daemons of a run that was killed. */
 export const endLeftovers = async (): Promise<void> => {

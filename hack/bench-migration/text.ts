@@ -50,6 +50,9 @@ export const WORDS: Readonly<Record<Way, string>> = {
   stop: "stop and copy",
 };
 
+/** Whether the longest silence was over before the guest stopped, or began after it ran again: not the switchover's. */
+const isElsewhere = ({ silentSinceStopMs: from, silenceMs, pauseMs }: Sample): boolean => from > pauseMs || from + silenceMs < 0;
+
 /** Every way in every case. */
 export const caseTable = (samples: readonly Sample[]): string => {
   const rows = casesOf(samples).flatMap((name) =>
@@ -60,11 +63,12 @@ export const caseTable = (samples: readonly Sample[]): string => {
         const estimate = level(some, of, { way });
         return estimate === undefined ? "-" : withInterval(estimate);
       });
-      return [`| ${name} | ${WORDS[way]} | ${some.length} | ${cells.join(" | ")} |`];
+      const elsewhere = some.filter(isElsewhere).length;
+      return [`| ${name} | ${WORDS[way]} | ${some.length} | ${cells.join(" | ")} | ${elsewhere} |`];
     }),
   );
-  const head = "| guest | moved | moves | pause ms | silence ms | total ms | sent MiB |";
-  return [head, "|---|---|---|---|---|---|---|", ...rows].join("\n");
+  const head = "| guest | moved | moves | pause ms | silence ms | total ms | sent MiB | elsewhere |";
+  return [head, "|---|---|---|---|---|---|---|---|", ...rows].join("\n");
 };
 
 export const timelineTable = (steps: readonly TimelineStep[]): string =>

@@ -8,8 +8,8 @@ test("the last pause, also where another thread than the one that started the gu
   const first = `${line(10, 100, 1)}${line(17, 105, 0)}`;
   const second = `${line(30, 105.25, 1)}some other words\n${line(31, 200, 0)}`;
   const third = line(10, 200.0625, 1);
-  expect(lastPause([second, first])).toBeCloseTo(250);
-  expect(lastPause([third, first, second])).toBeCloseTo(62.5);
+  expect(lastPause([second, first])).toEqual({ from: 105_000, ms: 250 });
+  expect(lastPause([third, first, second])).toEqual({ from: 200_000, ms: 62.5 });
 });
 
 test("none is an error that shows what was said", () => {

@@ -11,10 +11,14 @@ export const readTraces = async (pattern: string): Promise<string[]> => {
   return all.flatMap((text) => text.split(MARK)).filter((text) => text.trim() !== "");
 };
 
-/** How long none of them ran it, the last time. Pure. A file is a QEMU: the number in its lines is that of a thread. */
-export const lastPause = (traces: readonly string[]): number => {
+/**
+ * When none of them ran it, the last time: since when (ms since 1970), for how long. Pure. A file is a QEMU: the number in its lines
+ * is that of a thread.
+ */
+export const lastPause = (traces: readonly string[]): { from: number; ms: number } => {
   const changes = traces.flatMap((text, file) => runChanges(text).map((one) => ({ ...one, qemu: String(file) })));
-  const last = pauses(changes).at(-1);
-  if (last === undefined) throw new Error(`the traces tell of no pause:\n${traces.join("\n")}`);
-  return last;
+  const ms = pauses(changes).at(-1);
+  if (ms === undefined) throw new Error(`the traces tell of no pause:\n${traces.join("\n")}`);
+  const end = Math.max(...changes.filter(({ running }) => running).map(({ at }) => at));
+  return { from: end - ms, ms };
 };

@@ -90,16 +90,17 @@ export const checkDisk = async (
   return { report, problem: logProblem(report, acknowledged) };
 };
 
-/** Runs `work` while a probe sends echoes to a guest; gives the longest silence in milliseconds beside the result. */
+/** Runs `work` while a probe sends echoes to a guest; gives the longest silence and when it began, in milliseconds, beside the result. */
 export const whileEchoing = async <T>(
   probe: Probe,
   address: string,
   work: () => Promise<T>,
-): Promise<{ silenceMs: number; result: T }> => {
+): Promise<{ silenceMs: number; silentFrom: number; result: T }> => {
   const log: EchoLog = await probe.echo(address);
   try {
     const result = await work();
-    return { silenceMs: (await log.stop()).silenceMs, result };
+    const { silenceMs, silentFrom } = await log.stop();
+    return { silenceMs, silentFrom, result };
   } catch (error) {
     await log.stop().catch(() => undefined);
     throw error;

@@ -23,6 +23,8 @@ export interface Silence {
   received: number;
   /** Longest time without an answer, in milliseconds; packets leave every 10 ms. */
   silenceMs: number;
+  /** When that began, in ms since 1970; 0 where there was none. */
+  silentFrom: number;
 }
 
 export interface EchoLog {

@@ -1,7 +1,7 @@
 /**
  * Runs inside a probe's network namespace, in a node. `fetch URL` prints the body; `echo ADDRESS` sends a numbered UDP packet
- * every 10 ms to port 7 until its standard input ends, then prints {sent, received, silenceMs}: the longest time in which no
- * answer came.
+ * every 10 ms to port 7 until its standard input ends, then prints {sent, received, silenceMs, silentFrom}: the longest time in
+ * which no answer came, and when that began, in ms since 1970.
  */
 import { createSocket } from "node:dgram";
 import { isIPv6 } from "node:net";
@@ -18,11 +18,17 @@ const echo = async (address: string): Promise<void> => {
   let sent = 0;
   let received = 0;
   let silenceMs = 0;
+  let silentFrom = 0;
   let last: number | undefined;
+  const heard = (now: number): void => {
+    if (last === undefined || now - last <= silenceMs) return;
+    silenceMs = now - last;
+    silentFrom = performance.timeOrigin + last;
+  };
   socket.on("message", () => {
     const now = performance.now();
     if (last === undefined) process.stdout.write("answers\n");
-    else silenceMs = Math.max(silenceMs, now - last);
+    heard(now);
     last = now;
     received += 1;
   });
@@ -36,9 +42,11 @@ const echo = async (address: string): Promise<void> => {
   }, INTERVAL_MS);
   for await (const _ of process.stdin);
   clearInterval(timer);
-  if (last !== undefined) silenceMs = Math.max(silenceMs, performance.now() - last);
+  heard(performance.now());
   socket.close();
-  process.stdout.write(`${JSON.stringify({ sent, received, silenceMs: Math.round(silenceMs) })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ sent, received, silenceMs: Math.round(silenceMs), silentFrom: Math.round(silentFrom) })}\n`,
+  );
 };
 
 const [verb, target] = process.argv.slice(2);
