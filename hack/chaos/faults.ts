@@ -36,6 +36,7 @@ const quiet: Struck = { killed: [], mend: nothing };
 const pidsOn = async (node: string, pattern: string): Promise<string[]> =>
   (await inNode(node, "sh", ["-c", 'pgrep -f "$0" || true', pattern])).split("\n").filter((line) => line !== "");
 
+/** The pattern is anchored: the shell that looks for it has it in its own command line. */
 const signalOn = async (node: string, pattern: string, signal: string): Promise<string[]> => {
   const pids = await pidsOn(node, pattern);
   if (pids.length > 0) await inNode(node, "sh", ["-c", `kill -${signal} "$@" || true`, "kill", ...pids]);
@@ -48,7 +49,7 @@ const killAgents = async (...nodes: string[]): Promise<Struck> => {
 };
 
 /** QEMU's own command line: `guest=NAMESPACE/NAME,debug-threads=on`. */
-const qemuOf = (guest: string): string => `qemu-system-x86_64 -name guest=${guest},`;
+const qemuOf = (guest: string): string => `^/usr/bin/qemu-system-x86_64 -name guest=${guest},`;
 
 const killQemu = async (node: string, guest: string): Promise<Struck> => {
   const pids = await signalOn(node, qemuOf(guest), "KILL");

@@ -21,7 +21,7 @@ const copied = (now: Migration, what: "diskCounters" | "memoryCounters"): boolea
 };
 
 export const phases: readonly Phase[] = [
-  { name: "Preparing", checkpoint: { side: "target", step: "receive" } },
+  { name: "Preparing", checkpoint: { side: "target", step: "ready" } },
   { name: "CopyingDisk", until: (now) => now.status?.phase === "CopyingDisk" && copied(now, "diskCounters") },
   { name: "CopyingMemory", until: (now) => now.status?.phase === "CopyingMemory" && copied(now, "memoryCounters") },
   { name: "before Handover", checkpoint: { side: "source", step: "write-handover" } },
