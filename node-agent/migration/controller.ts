@@ -13,6 +13,8 @@ import { planSide, verdictOfVanished } from "./plan.ts";
 export interface MovesParts extends SideParts {
   nodeName: string;
   client: SideParts["client"] & Pick<KubeClient, "get">;
+  /** Moves disks of instances that do not run. */
+  cold: SideParts["moves"];
   /** Migrations that leave this node, and those that come. */
   leaving: Pick<Informer<Migration>, "get" | "list">;
   coming: Pick<Informer<Migration>, "get" | "list">;
@@ -62,6 +64,7 @@ export class MoveController {
   hold(instanceUid: string): Hold | undefined {
     const note = this.#parts.notes.get(instanceUid);
     if (note === undefined) return undefined;
+    if (note.cold === true && note.role === "source") return "all";
     const move = this.#moves.get(instanceUid)?.move;
     if (note.role === "source") return move instanceof SourceMove && !move.switching && note.mark === "none" ? "taps" : "all";
     return move instanceof TargetMove && move.arrived ? undefined : "all";
@@ -156,6 +159,7 @@ export class MoveController {
       instance: { namespace, name: migration.spec.instance, uid: instanceUid },
       attempt,
       role,
+      ...(migration.spec.mode === "Cold" ? { cold: true } : {}),
       mark: "none",
       since: clock.now(),
       // The source's own are those of its Instance; a target notes what it makes.
@@ -173,13 +177,14 @@ export class MoveController {
 
   #begin(note: MoveNote, migration: Migration): Move {
     const { source, target, log, onHold } = this.#parts;
+    const moves = note.cold === true ? this.#parts.cold : this.#parts.moves;
     const instanceUid = note.instance.uid;
     const running = this.#moves.get(instanceUid);
     if (running !== undefined) return running.move;
     const move =
       note.role === "source"
-        ? new SourceMove({ ...this.#parts, ...source }, note, migration)
-        : new TargetMove({ ...this.#parts, ...target }, note, migration);
+        ? new SourceMove({ ...this.#parts, ...source, moves }, note, migration)
+        : new TargetMove({ ...this.#parts, ...target, moves }, note, migration);
     const about = { migration: note.migration.name, instance: note.instance.name, attempt: note.attempt, side: note.role };
     log.info(about, "a move is taken up");
     const ended = move
@@ -207,9 +212,9 @@ export class MoveController {
 const keyOfNote = ({ namespace, name }: ObjectKey): ObjectKey => (namespace === undefined ? { name } : { namespace, name });
 
 /** Stands for a Migration that is gone: nothing is known of it but what was noted. */
-const withoutObject = ({ migration, instance }: MoveNote): Migration => ({
+const withoutObject = ({ migration, instance, cold }: MoveNote): Migration => ({
   apiVersion: "drover.dev/v1alpha1",
   kind: "Migration",
   metadata: { ...migration, resourceVersion: "", generation: 0, creationTimestamp: "" },
-  spec: { instance: instance.name, mode: "Live" },
+  spec: { instance: instance.name, mode: cold === true ? "Cold" : "Live" },
 });

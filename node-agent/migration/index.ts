@@ -1,5 +1,7 @@
 /** Both ends of live moves on this node, put together. */
 import type { Registry } from "prom-client";
+import { join } from "node:path";
+import { disksOf } from "../../crds/disks.ts";
 import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
 import { migrations } from "../../crds/resources.ts";
@@ -14,6 +16,7 @@ import {
   type Pod,
 } from "../../kube/index.ts";
 import { claimState } from "../claim/state.ts";
+import { UserError } from "../errors.ts";
 import type { HostFacts } from "../host/index.ts";
 import type { NodeIdentity } from "../identity/identity.ts";
 import type { InstanceDriver } from "../instance/driver.ts";
@@ -28,6 +31,9 @@ import { MoveController, type Hold } from "./controller.ts";
 import { MoveMetrics } from "./metrics.ts";
 import { MoveNotes, type MoveNote } from "./notes.ts";
 import { MoveReporter } from "./report.ts";
+import { ColdMoves } from "./cold/cold.ts";
+import type { ColdDisks } from "./cold/outgoing.ts";
+import { destroyColdSource, destroyColdTarget, prepareCold } from "./cold/prepare.ts";
 import { destroySource } from "./source/destroy.ts";
 import { destroyTarget, prepareTarget } from "./target/prepare.ts";
 
@@ -43,7 +49,7 @@ export interface MovingParts {
   instances: Pick<Informer<Instance>, "get" | "byIndex" | "onChange" | "synced">;
   /** Claim pods of this node, with the index `instance`. */
   pods: Pick<Informer<Pod>, "list" | "onChange" | "synced" | "hasSynced">;
-  driver: Pick<InstanceDriver, "prepare" | "stop" | "forget">;
+  driver: Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget">;
   moves: MoveDriver;
   pools: Pick<Pools, "ensureVolume" | "removeVolume" | "place">;
   nics: Pick<Nics, "ensure" | "removeAll" | "installed" | "onChange">;
@@ -71,6 +77,7 @@ export class Moving {
   readonly #coming: Informer<Migration>;
   readonly #reporter: MoveReporter;
   readonly #server: ChannelServer;
+  readonly #cold: ColdMoves;
   #port: number;
 
   constructor(parts: MovingParts) {
@@ -82,14 +89,23 @@ export class Moving {
     this.#reporter = new MoveReporter({ client, clock, log });
     const metrics = new MoveMetrics();
     metrics.register(parts.registry);
-    const side = { ...parts, notes: new MoveNotes(parts.paths), reporter: this.#reporter, metrics };
+    this.#cold = new ColdMoves({
+      paths: parts.paths,
+      driver: parts.driver,
+      disks: (uid) => this.#disksOf(uid),
+      // The agent's own image has not the program that gives disks out.
+      programs: async () => join(parts.paths.runtime((await parts.hostFacts()).runtimeVersion), "usr"),
+      log,
+    });
+    const side = { ...parts, cold: this.#cold, notes: new MoveNotes(parts.paths), reporter: this.#reporter, metrics };
     this.#moves = new MoveController(
       {
         ...side,
         leaving: this.#leaving,
         coming: this.#coming,
         source: {
-          destroy: (note, migration, signal) => destroySource(side, note, migration, signal),
+          destroy: (note, migration, signal) =>
+            note.cold === true ? destroyColdSource(side, note, migration, signal) : destroySource(side, note, migration, signal),
           livesHere: (note, migration) => this.#livesHere(note, migration),
           nicsOf: (key) => {
             const instance = parts.instances.get(key);
@@ -98,8 +114,11 @@ export class Moving {
         },
         target: {
           endpoint: () => `${address.includes(":") ? `[${address}]` : address}:${this.#port}`,
-          prepare: (note, migration, progress, signal) => prepareTarget(side, note, migration, progress, signal),
-          destroy: (note, signal) => destroyTarget(side, note, signal),
+          prepare: (note, migration, progress, signal) =>
+            note.cold === true
+              ? prepareCold(side, note, migration, progress, signal)
+              : prepareTarget(side, note, migration, progress, signal),
+          destroy: (note, signal) => (note.cold === true ? destroyColdTarget(side, note) : destroyTarget(side, note, signal)),
           claimTrouble: (migration) => this.#claimTrouble(migration),
         },
       },
@@ -152,6 +171,7 @@ export class Moving {
     this.#moves.takeUp();
     await this.#controller.start(signal);
     await this.#moves.close();
+    await this.#cold.close();
     await listening;
     await this.#server.close();
   }
@@ -173,6 +193,26 @@ export class Moving {
         await new Promise<void>((resolve) => void clock.setTimeout(resolve, LISTEN_AGAIN_MS));
       }
     }
+  }
+
+  /** The disks of an instance of this node, and whose they are. */
+  async #disksOf(instanceUid: string): Promise<ColdDisks> {
+    const { instances, driver, pools } = this.#parts;
+    const [instance] = instances.byIndex("uid", instanceUid);
+    if (instance === undefined) throw new UserError("InstanceGone", "the instance is not on this node any more");
+    const { namespace = "", name } = instance.metadata;
+    const identity = await driver.prepare({ instanceUid, namespace, name });
+    const paths = new Map<string, string>();
+    for (const disk of disksOf(instance)) {
+      const { volumes } = await pools.place(disk.pool);
+      paths.set(disk.name, join(volumes, instanceUid, `${disk.name}.raw`));
+    }
+    const pathOf = (disk: string): string => {
+      const path = paths.get(disk);
+      if (path === undefined) throw new UserError("DiskMissing", `the instance has no disk ${disk}`);
+      return path;
+    };
+    return { identity, pathOf };
   }
 
   #livesHere(note: MoveNote, migration: Migration): boolean {

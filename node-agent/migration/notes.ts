@@ -16,6 +16,8 @@ const shape = z.object({
   instance: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }),
   attempt: z.int(),
   role: z.enum(["source", "target"]),
+  /** The instance does not run: only its disks move. */
+  cold: z.boolean().exactOptional(),
   /** The promise: source GivingUp or Gone, target Refusing or Ran. */
   mark: z.enum(["none", "GivingUp", "Gone", "Refusing", "Ran"]),
   /** When this side began, ms since 1970. */

@@ -60,4 +60,5 @@ const LASTING = new Set([
   "QemuTooOld",
   "DeviceCannotMove",
   "SharedDiskMissing",
+  "InstanceRuns",
 ]);

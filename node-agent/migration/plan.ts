@@ -13,9 +13,9 @@ const nothing: SidePlan = { do: "nothing" };
  * nothing of an attempt was ever done here, or all of it is undone.
  */
 export function planSide(migration: Migration, node: string, note: MoveNote | undefined): SidePlan {
-  const { spec, status } = migration;
+  const { status } = migration;
   const { handover, sourceNode, targetNode, instanceUid } = status ?? {};
-  if (note !== undefined || spec.mode === "Cold" || instanceUid === undefined || handover === undefined) return nothing;
+  if (note !== undefined || instanceUid === undefined || handover === undefined) return nothing;
   if (sourceNode === targetNode) return nothing;
   const { attempt, state } = handover;
   if (sourceNode === node) {

@@ -130,7 +130,12 @@ function planUsed(facts: ClaimFacts, recorded: ClaimRecord & { uid: string }): C
 export function planClaim(facts: ClaimFacts): ClaimPlan {
   const { move } = facts;
   const recorded = arrivedClaim(facts.recorded, move);
-  if (recorded?.uid === undefined) return planUnused(facts, recorded?.serial ?? 1);
+  if (recorded?.uid === undefined) {
+    const unused = planUnused(facts, recorded?.serial ?? 1);
+    if (move?.cold !== true || unused.step.do !== "create") return unused;
+    // Its disks are on their way: it starts where they are then.
+    return { ...unused, step: wait("Migrating", `waiting for the end of the Migration ${move.name}`) };
+  }
   const plan = planUsed(facts, { ...recorded, uid: recorded.uid });
   // Which copy lives is not for this plan to say.
   if (move === undefined || !isMoving(move) || (plan.step.do !== "create" && plan.step.do !== "delete")) return plan;

@@ -3,7 +3,7 @@ import { disksOf } from "../../crds/disks.ts";
 import { CLAIM_LABEL, claimName, MIGRATION_LABEL, poolResource } from "../../crds/names.ts";
 import type { Instance } from "../../crds/instance.ts";
 import type { MigrationDisk } from "../../crds/migration.ts";
-import { gibRoundedUp, parseBytes } from "../../crds/quantity.ts";
+import { gibRoundedUp, MIB, parseBytes } from "../../crds/quantity.ts";
 import { asksForDisk } from "../../crds/disk-room.ts";
 import { overheadBytes } from "./overhead.ts";
 
@@ -43,6 +43,8 @@ export interface TargetPlace {
   /** Labels that a node must have to have the disks that are not copied. */
   poolLabels?: readonly [string, string][];
   disks: readonly MigrationDisk[];
+  /** No guest will run in it: it only holds the room of the disks that come. */
+  idle?: boolean;
 }
 
 /**
@@ -50,6 +52,8 @@ export interface TargetPlace {
  * agent ends it as soon as nothing runs any more, so an ordinary deletion does not take this long.
  */
 const GRACE_SECONDS = 3600;
+/** What a claim takes in which nothing runs but its holder. */
+const IDLE = { cpu: "10m", memory: String(32 * MIB) };
 const NOBODY = 65534;
 
 const byName = (operator: "In" | "NotIn", name: string) => ({ key: "metadata.name", operator, values: [name] });
@@ -91,7 +95,8 @@ function poolRequests(disks: readonly { pool: string; sizeBytes: number }[]): Re
   return Object.fromEntries([...gib].map(([pool, count]) => [poolResource(pool), String(count)]));
 }
 
-function requests(instance: Instance, room: Record<string, string>, settings: ClaimSettings) {
+function requests(instance: Instance, { room, idle }: Particulars, settings: ClaimSettings) {
+  if (idle === true) return { ...IDLE, ...room };
   const { cpu, memory, nics } = instance.spec;
   const ramBytes = parseBytes(memory);
   const disks = disksOf(instance).length;
@@ -110,7 +115,8 @@ export function claimPod(instance: Instance, place: ClaimPlace, settings: ClaimS
 export function targetClaimPod(instance: Instance, place: TargetPlace, settings: ClaimSettings) {
   const copied = place.disks.filter(({ copy }) => copy).map(({ targetPool, sizeBytes }) => ({ pool: targetPool, sizeBytes }));
   const labels = { [MIGRATION_LABEL]: place.migration };
-  return podOf(instance, { name: place.name, affinity: targetAffinity(place), room: poolRequests(copied), labels }, settings);
+  const room = poolRequests(copied);
+  return podOf(instance, { name: place.name, affinity: targetAffinity(place), room, labels, idle: place.idle }, settings);
 }
 
 interface Particulars {
@@ -118,12 +124,13 @@ interface Particulars {
   affinity: Record<string, unknown> | undefined;
   room: Record<string, string>;
   labels?: Record<string, string>;
+  idle?: boolean | undefined;
 }
 
 /** It has no cpu limit: vCPUs share a limit with QEMU's own threads, which it would throttle. */
 function podOf(instance: Instance, particulars: Particulars, settings: ClaimSettings) {
   const { name, namespace, uid } = instance.metadata;
-  const { cpu, ...limited } = requests(instance, particulars.room, settings);
+  const { cpu, ...limited } = requests(instance, particulars, settings);
   const placement = instance.spec.placement;
   return {
     apiVersion: "v1" as const,

@@ -8,7 +8,7 @@ import type { DrainPlan } from "../drain/plan.ts";
 import type { DrainSettings } from "../drain/settings.ts";
 import type { OperatorContext } from "../context.ts";
 import { nodeSeen } from "../nodes.ts";
-import { activeMove, pastMigrations, type ActiveMove } from "../migration/active.ts";
+import { activeMove, nodeOfDisks, pastMigrations, type ActiveMove } from "../migration/active.ts";
 import { migrationsOf } from "../migration/lookup.ts";
 import { arrivedClaim, planClaim, type ClaimPlan } from "./claim-plan.ts";
 import { claimSeen, type ClaimSeen, type NodeSeen } from "./facts.ts";
@@ -99,7 +99,7 @@ export class InstanceScope {
     const { instance, guest, claims: seen, ctx } = this;
     const recorded = instance.status?.claim;
     const move = this.move;
-    const place = arrivedClaim(recorded, move)?.node ?? instance.status?.nodeName;
+    const place = arrivedClaim(recorded, move)?.node ?? nodeOfDisks(move, instance.status?.nodeName);
     return planClaim({
       instance: instance.metadata,
       power: instance.spec.power,
@@ -143,7 +143,7 @@ export class InstanceScope {
     const { instance, problems, nics } = this;
     const plan = this.plan;
     const claim = this.claims.find(({ name }) => name === plan.record?.name);
-    const nodeName = plan.record?.node ?? instance.status?.nodeName;
+    const nodeName = plan.record?.node ?? nodeOfDisks(this.move, instance.status?.nodeName);
     return {
       instance,
       plan,

@@ -9,6 +9,8 @@ import { endOf, hasEnded, hasTurn, recordOf, sourceOf } from "./attempt.ts";
 export interface ActiveMove {
   name: string;
   uid: string;
+  /** The instance does not run: only its disks move. */
+  cold: boolean;
   /** Who owns the guest; undefined while no agent has been told of the move. */
   state: HandoverState | undefined;
   sourceNode: string;
@@ -32,6 +34,7 @@ export function activeMove(migrations: readonly Migration[], instanceUid: string
   return {
     name: migration.metadata.name,
     uid: migration.metadata.uid,
+    cold: migration.spec.mode === "Cold",
     state: recordOf(migration)?.state,
     sourceNode: status.sourceNode ?? "",
     targetNode: status.targetNode ?? "",
@@ -53,6 +56,10 @@ function undecidedOf({ metadata, status }: Migration): Problem | undefined {
 /** Whether the agents are at it: the guest is theirs, and nobody else stops, starts or replaces anything of it. */
 export const isMoving = (move: ActiveMove | undefined): boolean =>
   move?.state === "Copying" || move?.state === "Handover" || move?.state === "Target";
+
+/** The node that has the disks of an instance that does not run: `nodeName`, until they have arrived elsewhere. */
+export const nodeOfDisks = (move: ActiveMove | undefined, nodeName: string | undefined): string | undefined =>
+  move?.cold === true && move.state === "Done" ? move.targetNode : nodeName;
 
 /** The nodes that may have the instance's ports: both, with the source first, while either may run the guest. */
 export function chassisOf(move: ActiveMove | undefined, nodeName: string): string[] {

@@ -6,6 +6,7 @@ import { targetClaimPod } from "../instance/claim.ts";
 import type { ClaimSeen } from "../instance/facts.ts";
 import { isSharedPool, labelsOfPools } from "../instance/shared.ts";
 import { claimNameOf } from "./attempt.ts";
+import { isCold } from "./cold.ts";
 import { refusedClaim } from "./refusal.ts";
 import { createBeyondQuota } from "./surge.ts";
 import { diskPlan, unsuitableNodes } from "./preflight.ts";
@@ -25,8 +26,9 @@ export async function createTargetClaim(scope: MoveScope): Promise<void> {
     sourceNode: instance.status?.nodeName ?? "",
     nodeName: node,
     nodeSelector,
-    unsuitable: [...new Set([...unsuitableNodes(instance, ctx.hosts.list()), ...ctx.heartbeats.silentNodes()])],
+    unsuitable: [...new Set([...unsuitableNodes(migration, instance, ctx.hosts.list()), ...ctx.heartbeats.silentNodes()])],
     disks,
+    idle: isCold(migration),
     poolLabels: labelsOfPools(
       disks.filter(({ copy }) => !copy).map(({ targetPool }) => targetPool),
       ctx.pools,

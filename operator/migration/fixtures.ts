@@ -137,6 +137,7 @@ export const factsFixture = (more: Partial<MoveFacts> = {}): MoveFacts => ({
   target: { state: "Answering" },
   claim: undefined,
   oldClaims: [],
+  otherClaims: [],
   sourceClaim,
   refused: undefined,
   nodeFacts: (name) => goodNode(name),

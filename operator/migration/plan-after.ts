@@ -2,6 +2,7 @@
 import type { Handover, MigrationSource, MigrationTarget } from "../../crds/migration.ts";
 import type { Problem } from "../instance/facts.ts";
 import { isUnwanted, sourceOf, targetOf } from "./attempt.ts";
+import { isCold } from "./cold.ts";
 import { decideOperator, type OperatorDecision } from "./handover.ts";
 import type { Cause, MoveFacts, MovePlan } from "./plan.ts";
 import { afterFailure, finish, lifeOf, notedCause, waitFor } from "./plan-steps.ts";
@@ -37,18 +38,24 @@ function arrived({ migration }: MoveFacts): Problem {
 export function planDone(facts: MoveFacts, record: Handover): MovePlan {
   const { migration, instance, claim, target, source } = facts;
   const { sourceNode = "", targetNode = "", targetClaim, instanceUid } = migration.status ?? {};
+  const cold = isCold(migration);
   const words = (message: string, reason = "Releasing") => ({
     reason,
-    message: `the guest runs on node ${targetNode}; ${message}`,
+    message: `${cold ? "its disks are" : "the guest runs"} on node ${targetNode}; ${message}`,
   });
   const lives = instance !== undefined && instance.metadata.uid === instanceUid;
-  if (lives && instance.status?.claim?.uid !== targetClaim?.uid && instance.status?.nodeName !== targetNode)
-    return waitFor(facts, words("the instance is told", "Arriving"));
-  if (claim?.labelled === true && !claim.deleting)
+  const isTold = instance?.status?.nodeName === targetNode || (!cold && instance?.status?.claim?.uid === targetClaim?.uid);
+  if (lives && !isTold) return waitFor(facts, words("the instance is told", "Arriving"));
+  if (!cold && claim?.labelled === true && !claim.deleting)
     return { step: { do: "take-label-off", claim }, ...words("the instance is told", "Arriving") };
   if (decide(facts, record).do !== "settled") {
     const silent = source.state === "Silent" ? ` (${source.message})` : "";
     return waitFor(facts, words(`node ${sourceNode} clears away what it has left there${silent}`));
+  }
+  if (cold) {
+    // Nothing ever ran in it: from here on the node itself takes the disks' room off what it offers.
+    if (claim === undefined || claim.deleting) return finish(facts, "Succeeded", arrived(facts));
+    return { step: { do: "delete-claim", claim, graceSeconds: 1 }, ...words("its claim there is let go") };
   }
   const told = instance?.status?.guest;
   const ofSource = told?.claimUid === undefined || told.claimUid === migration.status?.sourceClaim?.uid;

@@ -4,7 +4,9 @@ import { isUnwanted, hasTurn, claimNameOf } from "./attempt.ts";
 import { decideOperator } from "./handover.ts";
 import type { MoveFacts, MovePlan } from "./plan.ts";
 import { afterFailure, finish, lifeOf, waitFor } from "./plan-steps.ts";
-import { checkInstance, checkTarget, diskPlan, type Check } from "./preflight.ts";
+import { checkInstance, checkTarget, diskPlan } from "./preflight.ts";
+import type { Check } from "./check.ts";
+import { isCold } from "./cold.ts";
 import { resolvePolicy } from "./settings.ts";
 import type { Instance } from "../../crds/instance.ts";
 
@@ -16,11 +18,14 @@ const HOLDER_MS = 5 * MINUTE;
 /** A bound claim cannot go elsewhere: better another attempt than a long wait. */
 const TARGET_BACK_MS = MINUTE;
 
+/** It was stopped, or started, while the move waited. */
+const POWER: ReadonlySet<string> = new Set(["InstanceStopped", "InstanceNotStopped"]);
+
 /** Carries on where a check lets it, ends where it does not. */
 function hold(facts: MoveFacts, check: Check): MovePlan | undefined {
   if (check.state === "ok") return undefined;
   if (check.state === "fail") {
-    const wished = check.reason === "InstanceDeleted" || (check.reason === "InstanceStopped" && hasTurn(facts.migration));
+    const wished = check.reason === "InstanceDeleted" || (POWER.has(check.reason) && hasTurn(facts.migration));
     return finish(facts, wished ? "Cancelled" : "Failed", check);
   }
   const { forMs } = check;
@@ -147,14 +152,18 @@ function planBegin(
   if (record !== undefined && decision.do !== "write")
     return waitFor(facts, { ...words, message: "the attempt before is not over yet" });
   const { claim, nodeName } = instance.status ?? {};
-  if (claim?.uid === undefined || nodeName === undefined) return waitFor(facts, words);
+  const cold = isCold(migration);
+  if (nodeName === undefined || (!cold && claim?.uid === undefined)) return waitFor(facts, words);
+  const early = cold ? facts.otherClaims.at(0) : undefined;
+  if (early !== undefined)
+    return waitFor(facts, { reason: "InstanceNotStopped", message: `waits for the end of its claim ${early.name}` });
   return {
     step: { do: "begin", from: record, to: { attempt, state: "Copying" } },
     ...words,
     set: {
       sourceNode: nodeName,
       targetNode: node,
-      sourceClaim: { name: claim.name, uid: claim.uid },
+      sourceClaim: cold || claim === undefined ? undefined : { name: claim.name, uid: claim.uid },
       targetClaim: { name: claimNameOf(migration), uid },
       disks: diskPlan(migration, instance, facts.isShared),
       policy: resolvePolicy(migration.spec, settings),

@@ -3,6 +3,7 @@ import { formatDuration } from "../../crds/duration.ts";
 import type { Handover, MigrationSource } from "../../crds/migration.ts";
 import type { NodeSeen, Problem } from "../instance/facts.ts";
 import { isUnwanted, sourceOf, targetOf } from "./attempt.ts";
+import { isCold } from "./cold.ts";
 import { decideOperator, type OperatorDecision } from "./handover.ts";
 import type { Cause, MoveFacts, MovePlan } from "./plan.ts";
 import { lifeOf } from "./plan-steps.ts";
@@ -33,7 +34,7 @@ function wishes({ migration, instance }: MoveFacts): Watch | undefined {
   const { instance: name } = migration.spec;
   if (instance === undefined || instance.metadata.uid !== migration.status?.instanceUid || instance.metadata.deletionTimestamp)
     return because("InstanceDeleted", `instance ${name} was deleted`);
-  if (instance.spec.power === "Stopped") return because("InstanceStopped", `instance ${name} was stopped`);
+  if (!isCold(migration) && instance.spec.power === "Stopped") return because("InstanceStopped", `instance ${name} was stopped`);
   return undefined;
 }
 
@@ -41,6 +42,7 @@ function claims({ claim, sourceClaim, migration }: MoveFacts): Watch | undefined
   const { targetClaim, sourceClaim: left, targetNode = "", sourceNode = "" } = migration.status ?? {};
   if (claim === undefined || claim.uid !== targetClaim?.uid || claim.deleting || claim.ended !== undefined)
     return because("TargetClaimLost", `its claim ${targetClaim?.name ?? ""} on node ${targetNode} was lost`, true);
+  if (isCold(migration)) return undefined;
   if (sourceClaim === undefined || sourceClaim.uid !== left?.uid || sourceClaim.deleting || sourceClaim.ended !== undefined)
     return because("SourceClaimLost", `the guest's claim ${left?.name ?? ""} on node ${sourceNode} was lost`);
   return undefined;
@@ -100,10 +102,14 @@ const SAID: Partial<Record<MigrationSource["state"], Problem>> = {
   SwitchingOver: { reason: "CopyingMemory", message: "the memory is being copied while the guest runs" },
 };
 
+const DISKS = { reason: "CopyingDisk", message: "the disks are being copied" };
+const SAID_COLD: typeof SAID = { CopyingDisk: DISKS, CopyingMemory: DISKS, SwitchingOver: DISKS };
+
 function copying({ migration }: MoveFacts): Problem {
   const [source, target] = [sourceOf(migration), targetOf(migration)];
   const { sourceNode = "", targetNode = "" } = migration.status ?? {};
-  const said = source === undefined ? undefined : SAID[source.state];
+  const words = isCold(migration) ? SAID_COLD : SAID;
+  const said = source === undefined ? undefined : words[source.state];
   if (said !== undefined) return said;
   if (target?.state === "Ready")
     return { reason: "Connecting", message: `node ${targetNode} is ready; node ${sourceNode} connects to it` };

@@ -26,6 +26,8 @@ export interface MoveFacts {
   claim: TargetClaimSeen | undefined;
   /** Claim pods of earlier attempts. */
   oldClaims: readonly ClaimSeen[];
+  /** Claim pods of the instance that no Migration made. */
+  otherClaims: readonly ClaimSeen[];
   /** The claim pod that the guest leaves. */
   sourceClaim: ClaimSeen | undefined;
   /** Why the API server took no claim at the last try. */

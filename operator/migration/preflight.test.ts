@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { GuestStatus } from "../../crds/instance.ts";
 import { factsFixture, goodNode, guestFixture, hostFixture, migrationFixture, movedInstance, nodeFixture } from "./fixtures.ts";
 import { hasCpu, machineProblem } from "./machine.ts";
-import { checkInstance, checkTarget, diskPlan, unsuitableNodes, type Check } from "./preflight.ts";
+import { checkInstance, checkTarget, diskPlan, unsuitableNodes } from "./preflight.ts";
+import type { Check } from "./check.ts";
 
 const said = (check: Check): string => (check.state === "ok" ? "ok" : `${check.state} ${check.reason}: ${check.message}`);
 const guest = (more: Partial<GuestStatus>) => movedInstance({ guest: { ...guestFixture, ...more } });
@@ -23,7 +24,7 @@ describe("checkInstance", () => {
     [
       "stopped",
       { instance: movedInstance({}, { spec: { power: "Stopped" } }) },
-      "fail InstanceStopped: instance web is stopped; start it (spec.power: Running) and make the Migration again",
+      "fail InstanceStopped: instance web is stopped; use mode: Cold, or start it (spec.power: Running) and make the Migration again",
     ],
     [
       "not running yet",
@@ -154,7 +155,7 @@ describe("what the claim asks kube-scheduler for", () => {
       hostFixture("n3", { accelerator: "KVM" }),
       hostFixture("n2"),
     ];
-    expect(unsuitableNodes(movedInstance(), hosts)).toEqual(["n3", "n4"]);
+    expect(unsuitableNodes(migrationFixture(), movedInstance(), hosts)).toEqual(["n3", "n4"]);
   });
 
   it("takes only the root disk to another pool, and copies nothing that both nodes share", () => {

@@ -5,27 +5,14 @@ import type { GuestStatus, Instance } from "../../crds/instance.ts";
 import type { Migration, MigrationDisk } from "../../crds/migration.ts";
 import { ROOT_DISK } from "../../crds/disks.ts";
 import { findCondition, type Node } from "../../kube/index.ts";
-import type { NodeSeen, Problem } from "../instance/facts.ts";
+import type { NodeSeen } from "../instance/facts.ts";
 import { migrationProblem } from "../instance/migratable.ts";
+import { fail, OK, RECOVER_MS, wait, type Check } from "./check.ts";
+import { checkStopped, isCold } from "./cold.ts";
 import { machineProblem } from "./machine.ts";
 
-/** `forMs`: a wait that has lasted longer ends the move; without it it may last. */
-export type Check = { state: "ok" } | ({ state: "wait"; forMs?: number } & Problem) | ({ state: "fail" } & Problem);
-
-const OK: Check = { state: "ok" };
-const MINUTE = 60_000;
 /** A Migration and its Instance may stand in one file. */
-const FIND_INSTANCE_MS = MINUTE;
-/** A node that comes back, a pool that is made, a guest that boots: longer than any of these takes when all is well. */
-const RECOVER_MS = 10 * MINUTE;
-
-const fail = (reason: string, message: string): Check => ({ state: "fail", reason, message });
-const wait = (reason: string, message: string, forMs?: number): Check => ({
-  state: "wait",
-  reason,
-  message,
-  ...(forMs === undefined ? {} : { forMs }),
-});
+const FIND_INSTANCE_MS = 60_000;
 
 /** A node, as far as it matters to whether a guest can go there. */
 export interface NodeFacts {
@@ -70,7 +57,7 @@ export interface InstanceFacts {
 
 /** Whether the instance can be moved now, wherever it goes. Pure. */
 export function checkInstance({ migration, instance, source, hasPool }: InstanceFacts): Check {
-  const { instance: name, mode, target } = migration.spec;
+  const { instance: name, target } = migration.spec;
   if (instance === undefined)
     return wait(
       "InstanceNotFound",
@@ -78,11 +65,14 @@ export function checkInstance({ migration, instance, source, hasPool }: Instance
       FIND_INSTANCE_MS,
     );
   if (instance.metadata.deletionTimestamp !== undefined) return fail("InstanceDeleted", `instance ${name} is being deleted`);
-  if (mode === "Cold") return fail("ColdUnsupported", "mode Cold is not possible yet; start the instance and use mode: Live");
-  if (instance.spec.power === "Stopped")
-    return fail("InstanceStopped", `instance ${name} is stopped; start it (spec.power: Running) and make the Migration again`);
+  if (!isCold(migration) && instance.spec.power === "Stopped")
+    return fail(
+      "InstanceStopped",
+      `instance ${name} is stopped; use mode: Cold, or start it (spec.power: Running) and make the Migration again`,
+    );
   if (target?.pool !== undefined && !hasPool(target.pool))
     return fail("PoolNotFound", `target.pool: there is no StoragePool ${target.pool}; make it, or name another one`);
+  if (isCold(migration)) return checkStopped(instance, source);
   const guest = runningGuest(instance);
   if (guest === undefined) return notRunning(instance);
   if (source.state === "Gone")
@@ -129,7 +119,9 @@ export function checkTarget(migration: Migration, instance: Instance, { name, no
       `node ${name} cannot take instances: ${ready?.message ?? "its agent has not said that it is ready"}`,
       RECOVER_MS,
     );
-  return checkPools(migration, instance, name, host) ?? checkMachine(instance, name, host);
+  const pools = checkPools(migration, instance, name, host);
+  // A guest that boots there takes the machine that there is.
+  return pools ?? (isCold(migration) ? OK : checkMachine(instance, name, host));
 }
 
 function checkPools(migration: Migration, instance: Instance, node: string, host: Host): Check | undefined {
@@ -157,13 +149,13 @@ function checkMachine(instance: Instance, node: string, { status }: Host): Check
 const AVOIDED_MAX = 64;
 
 /** Nodes that cannot take this instance, for kube-scheduler: it knows nothing of CPUs and machine types. Pure. */
-export function unsuitableNodes(instance: Instance, hosts: readonly Host[]): string[] {
-  const guest = instance.status?.guest;
-  if (guest === undefined) return [];
+export function unsuitableNodes(migration: Pick<Migration, "spec">, instance: Instance, hosts: readonly Host[]): string[] {
+  const guest = isCold(migration) ? undefined : instance.status?.guest;
   return hosts
     .filter(({ metadata, status }) => {
       const ready = findCondition(status?.conditions, "Ready")?.status;
-      return ready === "False" || (status !== undefined && machineProblem(guest, metadata.name, status) !== undefined);
+      if (ready === "False") return true;
+      return guest !== undefined && status !== undefined && machineProblem(guest, metadata.name, status) !== undefined;
     })
     .map(({ metadata }) => metadata.name)
     .sort()

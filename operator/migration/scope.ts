@@ -77,8 +77,11 @@ export class MoveScope {
     const uid = this.migration.status?.instanceUid ?? this.instance?.metadata.uid;
     const cached = uid === undefined ? [] : claims.byIndex("owner", uid);
     const pods = new Map(cached.map((pod) => [pod.metadata.name, recentClaims.get(keyOf(pod)) ?? pod]));
-    const written = recentClaims.written({ namespace: this.migration.metadata.namespace, name: claimNameOf(this.migration) });
-    if (written !== undefined) pods.set(written.metadata.name, written);
+    const { namespace } = this.migration.metadata;
+    for (const name of [claimNameOf(this.migration), this.instance?.status?.claim?.name]) {
+      const written = name === undefined ? undefined : recentClaims.written({ namespace, name });
+      if (written !== undefined) pods.set(written.metadata.name, written);
+    }
     return [...pods.values()];
   }
 
@@ -114,6 +117,7 @@ export class MoveScope {
       target: this.nodeOf(status?.targetNode ?? claim?.node),
       claim: claim === undefined ? undefined : targetSeen(claim),
       oldClaims: ours.filter((one) => one.name !== name),
+      otherClaims: seen.filter((one) => one.migration === undefined && one.name !== name),
       sourceClaim: seen.find(({ uid }) => uid === status?.sourceClaim?.uid),
       refused: this.refused,
       nodeFacts: (node) => this.#nodeFacts(node),

@@ -3,6 +3,7 @@ import type { Condition } from "../../crds/schema.ts";
 import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { findCondition, setCondition } from "../../kube/index.ts";
 import { endOf, recordOf, sourceOf } from "./attempt.ts";
+import { isCold } from "./cold.ts";
 import type { MovePlan, OwnStatus } from "./plan.ts";
 
 export type MovePhase = NonNullable<MigrationStatus["phase"]>;
@@ -24,7 +25,8 @@ export function phaseOf(migration: Migration, plan: Pick<MovePlan, "step" | "end
   switch (record.state) {
     case "Copying":
       if (said === "CopyingDisk") return "CopyingDisk";
-      return said === "CopyingMemory" || said === "SwitchingOver" ? "CopyingMemory" : "Preparing";
+      if (said !== "CopyingMemory" && said !== "SwitchingOver") return "Preparing";
+      return isCold(migration) ? "CopyingDisk" : "CopyingMemory";
     case "Handover":
     case "Target":
     case "Done":

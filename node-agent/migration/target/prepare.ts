@@ -27,7 +27,7 @@ export interface PrepareParts extends SideParts {
   dataPorts: readonly [number, number];
 }
 
-interface Progress {
+export interface Progress {
   note: (change: (note: MoveNote) => MoveNote) => Promise<void>;
   say: (message: string) => void;
 }
@@ -115,7 +115,7 @@ export async function destroyTarget(parts: SideParts, note: MoveNote, signal: Ab
 }
 
 /** The guest's Instance, from the API server itself: this node's cache does not have it yet. */
-async function instanceOf({ client }: Pick<SideParts, "client">, { instance }: MoveNote): Promise<Instance> {
+export async function instanceOf({ client }: Pick<SideParts, "client">, { instance }: MoveNote): Promise<Instance> {
   const { uid, ...key } = instance;
   const found = await client.get(instances, key satisfies ObjectKey);
   if (found === undefined || found.metadata.uid !== uid) throw new UserError("InstanceGone", `the instance ${key.name} is gone`);
@@ -175,7 +175,7 @@ async function untilInstalled(
   }
 }
 
-const newSecret = ({ migration, attempt }: MoveNote): NonNullable<MoveNote["secret"]> => ({
+export const newSecret = ({ migration, attempt }: MoveNote): NonNullable<MoveNote["secret"]> => ({
   identity: `move-${migration.uid.slice(0, 8)}-${attempt}`,
   key: randomBytes(32).toString("hex"),
 });
