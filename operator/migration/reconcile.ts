@@ -22,7 +22,7 @@ import { computeStatus, ownStatus } from "./status.ts";
 import { moveEvents } from "./transitions.ts";
 
 /** Steps of one reconcile at most; more would be two plans that undo each other. */
-const STEPS = 12;
+const STEPS = 20;
 /** A quota or an admission policy that is relaxed tells nobody. */
 const REFUSED_RETRY_MS = 15_000;
 
@@ -40,34 +40,46 @@ export async function reconcileMigration(key: ObjectKey, ctx: MoveContext): Prom
   }
   for (let step = 0; step < STEPS; step += 1) {
     const plan = planMove(scope.facts());
-    await writeStatus(scope, plan);
+    if (!(await writeStatus(scope, plan))) continue;
     const next = await act(scope, plan);
     if (next !== "go on") return next;
   }
   throw new Error(`the Migration is planned without end: ${planMove(scope.facts()).reason}`);
 }
 
-/** The one place that writes the status; nothing when nothing changed. Tells of the transition. */
-async function writeStatus(scope: MoveScope, plan: MovePlan): Promise<void> {
+/**
+ * The one place that writes the status; nothing when nothing changed. Tells of the transition. Bound to what was read: what a leader
+ * of before sent, and comes late, must not take back what stands there. False when something newer stands there: to be planned anew.
+ */
+async function writeStatus(scope: MoveScope, plan: MovePlan): Promise<boolean> {
   const { ctx, migration } = scope;
   const { name, namespace, uid } = migration.metadata;
   const have = ownStatus(migration.status);
   const computed = computeStatus(migration, plan, new Date(ctx.clock.now()));
   const want = { ...computed, instanceUid: computed.instanceUid ?? scope.instance?.metadata.uid };
-  if (sameStatus(have, want)) return;
+  if (sameStatus(have, want)) return true;
   const { apiVersion, kind } = migration;
-  const metadata = { name, uid, ...(namespace === undefined ? {} : { namespace }) };
-  const written = await ctx.client.apply(
-    migrations,
-    { apiVersion, kind, metadata, status: want },
-    { manager: OPERATOR_MANAGER, subresource: "status" },
-  );
-  ctx.recentMigrations.put(written);
-  scope.migration = written;
+  const { resourceVersion } = migration.metadata;
+  const metadata = { name, uid, resourceVersion, ...(namespace === undefined ? {} : { namespace }) };
+  try {
+    const written = await ctx.client.apply(
+      migrations,
+      { apiVersion, kind, metadata, status: want },
+      { manager: OPERATOR_MANAGER, subresource: "status" },
+    );
+    ctx.recentMigrations.put(written);
+    scope.migration = written;
+  } catch (error) {
+    if (!(error instanceof ApiError && error.isConflict)) throw error;
+    await readAgain(scope, error);
+    return false;
+  }
   if (have.phase !== want.phase)
     ctx.log.info({ migration: scope.key, from: have.phase, to: want.phase, reason: want.reason }, plan.message);
-  for (const { type, reason, action, note } of moveEvents(have, want)) ctx.events.event(written, type, reason, action, note);
+  for (const { type, reason, action, note } of moveEvents(have, want))
+    ctx.events.event(scope.migration, type, reason, action, note);
   if (plan.end !== undefined) tellInstance(scope, plan);
+  return true;
 }
 
 function tellInstance({ ctx, instance, migration }: MoveScope, { end = "Failed", message }: MovePlan): void {
@@ -132,12 +144,18 @@ async function writeRecord(scope: MoveScope, from: Handover | undefined, to: Han
     ctx.recentMigrations.put(written);
     scope.migration = written;
   } catch (error) {
-    if (!(error instanceof ApiError) || (error.code !== 422 && !error.isConflict)) throw error;
-    const now = await ctx.client.get(migrations, key);
-    if (now === undefined || now.metadata.uid !== migration.metadata.uid) throw error;
-    ctx.recentMigrations.put(now);
-    scope.migration = now;
+    if (!(error instanceof ApiError && (error.isConflict || error.code === 422))) throw error;
+    await readAgain(scope, error);
   }
+}
+
+/** After a write that was refused because something newer stands there. Throws the refusal when the object is gone. */
+async function readAgain(scope: MoveScope, error: ApiError): Promise<void> {
+  const { ctx, migration, key } = scope;
+  const now = await ctx.client.get(migrations, key);
+  if (now === undefined || now.metadata.uid !== migration.metadata.uid) throw error;
+  ctx.recentMigrations.put(now);
+  scope.migration = now;
 }
 
 /** It has ended: the instance notes how, then the finalizer goes, and one day the object. */
