@@ -26,7 +26,7 @@ const goalText = (row: Row): string => {
   const { goal } = row;
   if (goal === undefined) return "-";
   const limit = goal.most === undefined ? `>= ${goal.least}` : `<= ${goal.most}`;
-  const words = `${goal.of === "ratio" ? "ratio " : ""}${limit}`;
+  const words = `${{ ratio: "ratio ", low: "interval reaches ", value: "" }[goal.of]}${limit}`;
   return verdictOf(row) === "missed" ? `MISSED: ${words}` : words;
 };
 
