@@ -10,13 +10,10 @@ const LINKS = ["bin", "sbin", "lib", "lib64"];
 const DEADLINE_MS = 10_000;
 
 /**
- * Runs `work` with a directory that shows /usr (or `usr` in its place), read-only, and a /proc of the own processes: no token, no key, no pool. The
+ * Runs `work` with a directory that shows /usr, read-only, and a /proc of the own processes: no token, no key, no pool. The
  * mounts are those of the agent's own pod, and are gone after it. Nothing is ever removed recursively here.
  */
-export async function withSandbox<T>(
-  work: (root: string) => Promise<T>,
-  { usr: programs = "/usr" }: { usr?: string } = {},
-): Promise<T> {
+export async function withSandbox<T>(work: (root: string) => Promise<T>): Promise<T> {
   const root = await mkdtemp(join(tmpdir(), "drover-convert-"));
   const usr = join(root, "usr");
   const proc = join(root, "proc");
@@ -33,7 +30,7 @@ export async function withSandbox<T>(
       await symlink(target, join(root, name));
       undo.push(() => unlink(join(root, name)));
     }
-    await mount("-o", "bind,ro,nosuid,nodev", programs, usr);
+    await mount("-o", "bind,ro,nosuid,nodev", "/usr", usr);
     undo.push(() => here("umount", [usr], { deadlineMs: DEADLINE_MS }));
     await mount("-t", "proc", "-o", "nosuid,nodev,noexec,hidepid=2", "proc", proc);
     undo.push(() => here("umount", [proc], { deadlineMs: DEADLINE_MS }));

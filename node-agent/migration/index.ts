@@ -93,8 +93,6 @@ export class Moving {
       paths: parts.paths,
       driver: parts.driver,
       disks: (uid) => this.#disksOf(uid),
-      // The agent's own image has not the program that gives disks out.
-      programs: async () => join(parts.paths.runtime((await parts.hostFacts()).runtimeVersion), "usr"),
       log,
     });
     const side = { ...parts, cold: this.#cold, notes: new MoveNotes(parts.paths), reporter: this.#reporter, metrics };

@@ -57,7 +57,6 @@ function agent(node: "n1" | "n2"): ColdMoves {
     paths: nodePaths(join(root, node)),
     driver: { observe: () => Promise.resolve(observed) },
     disks: () => Promise.resolve({ identity: SOURCE_USER, pathOf: (disk) => volume(node, disk) }),
-    programs: () => Promise.resolve("/usr"),
     log: silentLogger,
   });
   moves.push(one);

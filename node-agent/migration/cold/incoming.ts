@@ -25,8 +25,6 @@ export type ColdPlan = Omit<IncomingPlan, "machine" | "streams"> & {
 
 export interface ColdIncomingParts {
   states: ColdStates;
-  /** Directory with the exporting program: /usr of the node's runtime. */
-  programs: () => Promise<string>;
   tell: (instanceUid: string, event: MoveEvent) => void;
   log: Logger;
 }
@@ -123,7 +121,7 @@ export class ColdIncoming {
 
   /** undefined: the port is taken. */
   async #serve(plan: ColdPlan, files: readonly string[], port: number, signal: AbortSignal): Promise<Serving | undefined> {
-    const { states, programs, tell, log } = this.#parts;
+    const { states, tell, log } = this.#parts;
     const { machine, copy, address, secret } = plan;
     const { instanceUid, identity } = machine;
     const stop = new AbortController();
@@ -133,7 +131,7 @@ export class ColdIncoming {
     const aborted = (): void => listening.reject(signal.reason instanceof Error ? signal.reason : new Error("ended"));
     signal.addEventListener("abort", aborted, { once: true });
     if (signal.aborted) aborted();
-    const process = this.#run(await programs(), [...copy.map(({ disk }) => disk), MARKER], {
+    const process = this.#run([...copy.map(({ disk }) => disk), MARKER], {
       files,
       largestBytes: Math.max(HEADROOM_BYTES, ...copy.map(({ sizeBytes }) => sizeBytes)),
       identity,
@@ -174,7 +172,6 @@ export class ColdIncoming {
   }
 
   #run(
-    usr: string,
     names: readonly string[],
     what: {
       files: readonly string[];
@@ -192,7 +189,6 @@ export class ColdIncoming {
       user: what.identity,
       largestBytes: what.largestBytes,
       secret: what.place.secret,
-      usr,
       onOutput: (text) => {
         if (said.length > 64) return;
         said += text;

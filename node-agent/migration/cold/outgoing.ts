@@ -29,8 +29,6 @@ interface Sending {
   startedAt: number;
 }
 
-/** Directory with the sending program: the agent's own. */
-const PROGRAMS = "/usr";
 type Sent = Extract<ColdState, { address: string }>;
 
 export class ColdOutgoing {
@@ -67,7 +65,6 @@ export class ColdOutgoing {
         user: identity,
         largestBytes: 0,
         secret,
-        usr: PROGRAMS,
         onOutput: (text) => {
           const share = progressOf(text);
           if (share !== undefined) sending.doneBytes = before + Math.floor(share * sizeBytes);
@@ -110,7 +107,6 @@ export class ColdOutgoing {
       user: identity,
       largestBytes: MARKER_BYTES,
       secret,
-      usr: PROGRAMS,
       onOutput: () => undefined,
       signal,
     });

@@ -16,8 +16,6 @@ export interface Confined {
   /** No file may become larger. */
   largestBytes: number;
   secret: MoveSecret | undefined;
-  /** Directory that it sees as /usr. */
-  usr: string;
   onOutput: (text: string) => void;
   /** Ends it. */
   signal: AbortSignal;
@@ -29,7 +27,7 @@ export async function runConfined(what: Confined): Promise<void> {
   try {
     for (const { path, write } of what.files)
       handles.push(await open(path, (write ? constants.O_RDWR : constants.O_RDONLY) | constants.O_NOFOLLOW));
-    await withSandbox((root) => withKey(root, what, () => run(root, what, handles)), { usr: what.usr });
+    await withSandbox((root) => withKey(root, what, () => run(root, what, handles)));
   } finally {
     for (const handle of handles) await handle.close();
   }
