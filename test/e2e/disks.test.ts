@@ -86,8 +86,8 @@ test("the guest sees its disks in their order, and all of them move with it", as
   const before = await instance(NAMESPACE, "vm");
   const from = before.status?.nodeName ?? "";
   const console = await inNode(from, "cat", [`/var/lib/drover/instances/${before.metadata.uid}/vm/console.log`]);
-  expect(console).toMatch(/\[vdb\] 131072 512-byte logical blocks/);
-  expect(console).toMatch(/\[vdc\] 65536 512-byte logical blocks/);
+  expect(console).toContain("GUEST disk vdb 131072 data");
+  expect(console).toContain("GUEST disk vdc 65536 log");
   const { bootId } = await status(probe, await addressOf(NAMESPACE, "vm"));
   const { status: now } = await move("several", { instance: "vm" });
   expect(now).toMatchObject({ phase: "Succeeded", sourceNode: from });
