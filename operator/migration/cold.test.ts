@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { InstanceStatus } from "../../crds/instance.ts";
+import { planClaim } from "../instance/claim-plan.ts";
+import { activeMove, nodeOfDisks } from "./active.ts";
 import type { Check } from "./check.ts";
 import { factsFixture, migrationFixture, movedInstance, movingStatus, sourceClaim, targetClaim } from "./fixtures.ts";
 import { planMove, type MoveFacts } from "./plan.ts";
@@ -36,6 +38,34 @@ describe("what must hold before disks are moved", () => {
     ["its node is silent", { source: { state: "Silent", reason: "AgentSilent", message: "" } }, "wait AgentSilent"],
     ["its node is gone", { source: { state: "Gone" } }, "fail NodeGone"],
   ])("%s", (_, more, expected) => expect(said(checkInstance(facts(more)))).toBe(expected));
+});
+
+describe("an instance whose disks move", () => {
+  const plan = (move: ReturnType<typeof activeMove>, power: "Running" | "Stopped") =>
+    planClaim({
+      instance: { name: "web", uid: "u" },
+      power,
+      recorded: { name: "drover-web-2", serial: 2 },
+      seen: [],
+      node: { state: "Answering" },
+      move,
+      now: 0,
+    }).step;
+  const moving = (state: Parameters<typeof movingStatus>[0]) => activeMove([cold({}, state)], cold({}).status?.instanceUid ?? "");
+
+  it("gets no claim before they have arrived, and is not disturbed by it", () => {
+    for (const state of [undefined, "Copying", "Handover", "Done", "Source"] as const) {
+      expect(plan(moving(state), "Running")).toMatchObject({ do: "wait", reason: "Migrating" });
+      expect(plan(moving(state), "Stopped")).toEqual({ do: "nothing" });
+    }
+    expect(plan(undefined, "Running")).toEqual({ do: "create", serial: 2 });
+  });
+
+  it("is on the node where they are", () => {
+    expect(nodeOfDisks(moving("Handover"), "n1")).toBe("n1");
+    expect(nodeOfDisks(moving("Done"), "n1")).toBe("n2");
+    expect(nodeOfDisks(undefined, "n1")).toBe("n1");
+  });
 });
 
 describe("a cold move, step by step", () => {
