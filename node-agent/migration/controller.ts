@@ -146,7 +146,11 @@ export class MoveController {
     const note = notes.get(migration.status?.instanceUid ?? "");
     const plan = planSide(migration, nodeName, note);
     if (plan.do === "begin") await this.#beginNew(migration, plan.role, plan.attempt);
-    if (plan.do === "say") reporter.say(refOf(migration), plan.said);
+    if (plan.do !== "say") return;
+    const { role, words } = plan.said;
+    const last = reporter.last(refOf(migration), role)?.words;
+    // The cache may not have what was said a moment ago, reason and all.
+    if (last?.attempt !== words.attempt || last.state !== words.state) reporter.say(refOf(migration), plan.said);
   }
 
   /** Noted first, so that whatever is done next can be undone by whoever comes next. */

@@ -199,6 +199,7 @@ export class SourceMove {
     if (this.#isGivenUp() || this.#isDone()) return undefined;
     const { spec, metadata, status } = this.#migration;
     if (standsStill(qemu)) return undefined;
+    if (qemu === "gone") return { reason: "GuestEnded", message: "the guest ended while it was moved", retryable: true };
     if (this.#copying.failed !== undefined) return this.#copying.failed;
     if (spec.cancel === true || metadata.deletionTimestamp !== undefined) {
       return { reason: "Cancelled", message: "it was cancelled", retryable: false };
