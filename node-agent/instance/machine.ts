@@ -2,7 +2,7 @@
 import type { Instance } from "../../crds/instance.ts";
 import { tapName } from "../../crds/names.ts";
 import { UserError } from "../errors.ts";
-import { TAP_QUEUES } from "../nic/plan.ts";
+import { TAP_QUEUES } from "../nic/index.ts";
 import type { MachineNic } from "./driver.ts";
 
 /** In the order of the spec, as the guest sees them. Throws UserError while one has no address. */
