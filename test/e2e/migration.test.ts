@@ -220,11 +220,22 @@ describe("what cannot be moved says why", () => {
   });
 
   test("a second move of the same instance waits for the first", async () => {
-    await apply(migration("one", { policy: { maxBytesPerSecond: "4Mi" } }), migration("two", {}));
+    // One after the other: two that are made within the same second have no order of their own.
+    await apply(migration("one", { policy: { maxBytesPerSecond: "4Mi" } }));
     await eventually(async () => ((await migrationNow("one")).status?.phase ?? "").startsWith("Copying"), 60, "the first copies");
-    const two = await migrationNow("two");
-    expect(two.status?.phase).toBe("Pending");
-    expect(two.status?.conditions?.map(({ message }) => message).join(" ")).toContain("one");
+    await apply(migration("two", {}));
+    const waits = await eventually(
+      async () => {
+        const { status: now } = await migrationNow("two");
+        return now?.phase === undefined ? undefined : now;
+      },
+      30,
+      "the second says what it waits for",
+    );
+    expect(waits).toMatchObject({ phase: "Pending", reason: "WaitingForMigration" });
+    expect(waits.conditions?.find(({ type }) => type === "Ready")?.message).toBe(
+      "waits for the end of the Migration one of the same instance",
+    );
     await kubectl(["-n", NAMESPACE, "patch", "dmig/one", "--type=merge", "-p", '{"spec":{"cancel":true}}']);
     expect((await end("one", 30)).status?.phase).toBe("Cancelled");
     expect((await end("two")).status?.phase).toBe("Succeeded");
