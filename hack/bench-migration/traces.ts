@@ -16,7 +16,7 @@ export const readTraces = async (pattern: string): Promise<string[]> => {
  * is that of a thread.
  */
 export const lastPause = (traces: readonly string[]): { from: number; ms: number } => {
-  const changes = traces.flatMap((text, file) => runChanges(text).map((one) => ({ ...one, qemu: String(file) })));
+  const changes = traces.flatMap((text, file) => runChanges(text, String(file)));
   const ms = pauses(changes).at(-1);
   if (ms === undefined) throw new Error(`the traces tell of no pause:\n${traces.join("\n")}`);
   const end = Math.max(...changes.filter(({ running }) => running).map(({ at }) => at));

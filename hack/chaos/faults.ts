@@ -5,6 +5,8 @@ import { inNode, lab } from "../lab/index.ts";
 
 const SYSTEM = "drover-system";
 const AGENT = "^node /opt/drover/node-agent/main.ts$";
+/** It is started by its own loader, from files of the node. */
+const VSWITCHD = "^[^ ]*/ld-linux[^ ]* .*/ovs-vswitchd ";
 const OPERATOR = "^node /opt/drover/operator/main.ts$";
 
 /** Whom a fault strikes. */
@@ -20,21 +22,28 @@ export interface Victim {
 export interface Struck {
   /** Nodes whose QEMU was killed, and when (ms since 1970). */
   killed: { node: string; at: number }[];
-  /** Makes it whole again; the test goes on only then. */
-  mend: () => Promise<void>;
+  /** Makes it whole again; the test goes on only then. `settled`: the move has ended meanwhile, or will not for long. */
+  mend: (settled: () => Promise<void>) => Promise<void>;
 }
 
 export interface Fault {
   name: string;
+  /** For how long it lasts, where it is not over at once. */
+  seconds?: number;
+  /** Ends of the Migration that a user can live with, besides Succeeded. */
+  mayEnd?: readonly string[];
+  /** Does it, and makes sure that it was done; throws when it was not. */
   strike: (victim: Victim) => Promise<Struck>;
 }
 
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+export const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const nothing = async (): Promise<void> => undefined;
 const quiet: Struck = { killed: [], mend: nothing };
 
 const pidsOn = async (node: string, pattern: string): Promise<string[]> =>
   (await inNode(node, "sh", ["-c", 'pgrep -f "$0" || true', pattern])).split("\n").filter((line) => line !== "");
+
+const GONE = 'for p in "$@"; do while [ -e "/proc/$p" ] && ! grep -q "^State:.[XZ]" "/proc/$p/status"; do sleep 0.05; done; done';
 
 /** The pattern is anchored: the shell that looks for it has it in its own command line. */
 const signalOn = async (node: string, pattern: string, signal: string): Promise<string[]> => {
@@ -43,8 +52,15 @@ const signalOn = async (node: string, pattern: string, signal: string): Promise<
   return pids;
 };
 
+/** Kills what must be there, and waits until it is gone. */
+const killOn = async (node: string, pattern: string): Promise<void> => {
+  const pids = await signalOn(node, pattern, "KILL");
+  if (pids.length === 0) throw new Error(`nothing on ${node} is called ${pattern}`);
+  await inNode(node, "sh", ["-c", GONE, "gone", ...pids], { deadlineMs: 10_000 });
+};
+
 const killAgents = async (...nodes: string[]): Promise<Struck> => {
-  await Promise.all(nodes.map((node) => signalOn(node, AGENT, "KILL")));
+  await Promise.all(nodes.map((node) => killOn(node, AGENT)));
   return quiet;
 };
 
@@ -52,8 +68,7 @@ const killAgents = async (...nodes: string[]): Promise<Struck> => {
 const qemuOf = (guest: string): string => `^/usr/bin/qemu-system-x86_64 -name guest=${guest},`;
 
 const killQemu = async (node: string, guest: string): Promise<Struck> => {
-  const pids = await signalOn(node, qemuOf(guest), "KILL");
-  if (pids.length === 0) throw new Error(`no QEMU of ${guest} runs on ${node}`);
+  await killOn(node, qemuOf(guest));
   return { killed: [{ node, at: Date.now() }], mend: nothing };
 };
 
@@ -70,8 +85,25 @@ const cutLink = async (from: string, to: string): Promise<() => Promise<void>> =
   return async () => void (await inNode(from, "ip", ["neigh", "del", peer, "dev", "eth0"]));
 };
 
+const fails = async (work: () => Promise<unknown>, what: string): Promise<void> => {
+  const done = await work().then(
+    () => true,
+    () => false,
+  );
+  if (done) throw new Error(what);
+};
+
 const northdNode = async (): Promise<string> =>
   kubectl(["-n", SYSTEM, "get", "pod", "ovn-central-0", "-o", "jsonpath={.spec.nodeName}"]);
+
+const isApiGone = (): Promise<void> =>
+  fails(() => kubectl(["get", "--raw", "/version", "--request-timeout=2s"], { seconds: 4 }), "the API server still answers");
+
+/** Takes all of a file system's room, down to what its driver keeps for itself. */
+const FILL = [
+  'i=0; for size in 1024 256 64 16 4 1; do while fallocate -l "${size}M" "$0/chaos-fill-$size-$i" 2>/dev/null; do i=$((i+1)); done; done',
+  'dd if=/dev/zero of="$0/chaos-rest" bs=64K conv=fsync 2>/dev/null; true',
+].join("; ");
 
 /** A node that is dead: no power, and somebody has made sure of it. */
 const fence = (node: string): Promise<string> =>
@@ -85,14 +117,17 @@ export const faults: readonly Fault[] = [
   {
     name: "operator killed",
     strike: async () => {
-      await Promise.all(lab().nodes.map(({ name }) => signalOn(name, OPERATOR, "KILL")));
+      const killed = await Promise.all(lab().nodes.map(({ name }) => signalOn(name, OPERATOR, "KILL")));
+      if (killed.flat().length === 0) throw new Error("no operator runs");
       return quiet;
     },
   },
   {
     name: "API server stopped 30 s",
+    seconds: 30,
     strike: async () => {
       await freezeApiServer();
+      await isApiGone();
       return {
         killed: [],
         mend: async () => {
@@ -106,6 +141,7 @@ export const faults: readonly Fault[] = [
     name: "API server killed",
     strike: async () => {
       await killApiServer();
+      await isApiGone();
       return { killed: [], mend: startApiServer };
     },
   },
@@ -113,9 +149,12 @@ export const faults: readonly Fault[] = [
   { name: "QEMU killed at the source", strike: ({ source, guest }) => killQemu(source, guest) },
   {
     name: "ovn-northd frozen 10 s",
+    seconds: 10,
     strike: async () => {
       const node = await northdNode();
-      await signalOn(node, "^ovn-northd", "STOP");
+      const pids = await signalOn(node, "^ovn-northd", "STOP");
+      const state = await inNode(node, "ps", ["-o", "state=", "-p", pids.join(",")]);
+      if (!/^T/m.test(state)) throw new Error(`ovn-northd is not stopped: ${state}`);
       return {
         killed: [],
         mend: async () => {
@@ -128,21 +167,24 @@ export const faults: readonly Fault[] = [
   {
     name: "ovn-controller killed",
     strike: async ({ source, target }) => {
-      await Promise.all([source, target].map((node) => signalOn(node, "^ovn-controller", "KILL")));
+      await Promise.all([source, target].map((node) => killOn(node, "^ovn-controller")));
       return quiet;
     },
   },
   {
     name: "OVS restarted",
     strike: async ({ source, target }) => {
-      await Promise.all([source, target].map((node) => signalOn(node, "^ovs-vswitchd", "KILL")));
+      await Promise.all([source, target].map((node) => killOn(node, VSWITCHD)));
       return quiet;
     },
   },
   {
     name: "link cut 15 s",
+    seconds: 15,
     strike: async ({ source, target }) => {
       const undo = [await cutLink(source, target), await cutLink(target, source)];
+      const peer = await addressOf(target);
+      await fails(() => inNode(source, "ping", ["-c1", "-W1", peer]), `${source} still reaches ${target}`);
       return {
         killed: [],
         mend: async () => {
@@ -155,37 +197,42 @@ export const faults: readonly Fault[] = [
   {
     name: "target pool full",
     strike: async ({ target, pool }) => {
-      const file = `/var/lib/drover/pools/${pool}/chaos-fill`;
-      const room = await inNode(target, "df", ["--output=avail", "-B1M", `/var/lib/drover/pools/${pool}`]);
-      const mib = Number(room.trim().split("\n").at(-1));
-      await inNode(target, "fallocate", ["-l", `${mib - 1}M`, file]).catch(() =>
-        inNode(target, "fallocate", ["-l", `${mib - 64}M`, file]),
+      const directory = `/var/lib/drover/pools/${pool}`;
+      await inNode(target, "sh", ["-c", FILL, directory], { deadlineMs: 60_000 });
+      const probe = `${directory}/chaos-probe`;
+      await fails(
+        () => inNode(target, "dd", ["if=/dev/urandom", `of=${probe}`, "bs=1M", "count=4", "conv=fsync"]),
+        `pool ${pool} of ${target} still takes 4 MiB`,
       );
       return {
         killed: [],
         mend: async () => {
           await wait(5_000);
-          await inNode(target, "rm", ["-f", file]);
+          await inNode(target, "sh", ["-c", 'rm -f "$0"/chaos-*', directory]);
         },
       };
     },
   },
   {
     name: "target node dead and fenced",
+    // It is the node that was asked for.
+    mayEnd: ["Failed"],
     strike: async ({ target }) => {
       await powerCut(target);
-      const at = Date.now();
-      await eventually(
-        async () =>
-          (await kubectl(["get", "node", target, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"])) !== "True",
-        90,
-        `${target} is not ready`,
-      );
-      await fence(target);
+      const killed = [{ node: target, at: Date.now() }];
+      await fails(() => inNode(target, "true"), `${target} still has power`);
       return {
-        killed: [{ node: target, at }],
-        mend: async () => {
-          await wait(10_000);
+        killed,
+        mend: async (settled) => {
+          await eventually(
+            async () =>
+              (await kubectl(["get", "node", target, "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"])) !==
+              "True",
+            90,
+            `${target} is not ready`,
+          );
+          await fence(target);
+          await settled();
           await powerOn(target, { ready: true });
           await unfence(target);
         },
@@ -196,9 +243,10 @@ export const faults: readonly Fault[] = [
     name: "source node dead",
     strike: async ({ source }) => {
       await powerCut(source);
-      const at = Date.now();
+      const killed = [{ node: source, at: Date.now() }];
+      await fails(() => inNode(source, "true"), `${source} still has power`);
       return {
-        killed: [{ node: source, at }],
+        killed,
         mend: async () => {
           await wait(10_000);
           await powerOn(source, { ready: true });

@@ -7,12 +7,20 @@ import type { Victim } from "./faults.ts";
 /** Where the lab's agents look for what holds them (chart value dev.checkpoints). */
 const DIRECTORY = "/var/lib/drover/checkpoints";
 
+interface Checkpoint {
+  side: "source" | "target";
+  step: string;
+}
+
 export interface Phase {
   name: string;
   /** The agent that stops at this step, and stays until it is let go. */
-  checkpoint?: { side: "source" | "target"; step: string };
-  /** Where no checkpoint holds it: the move's own phase, long enough because its rate is limited. */
-  until?: (now: Migration) => boolean;
+  checkpoint?: Checkpoint;
+  /** Where no checkpoint holds it: it is in the phase once this is so, and until it would take this step. */
+  copying?: { begun: (now: Migration) => boolean; end: Checkpoint };
+  /** What the record must say then, and whose guest must run, by the word of the QEMUs themselves. */
+  record: readonly string[];
+  runs: "source" | "target" | "nobody";
 }
 
 const copied = (now: Migration, what: "diskCounters" | "memoryCounters"): boolean => {
@@ -20,22 +28,44 @@ const copied = (now: Migration, what: "diskCounters" | "memoryCounters"): boolea
   return counters !== undefined && counters.doneBytes > 0;
 };
 
+const source = (step: string): { checkpoint: Checkpoint } => ({ checkpoint: { side: "source", step } });
+const target = (step: string): { checkpoint: Checkpoint } => ({ checkpoint: { side: "target", step } });
+
+const COPYING = { record: ["Copying"], runs: "source" } as const;
+const STANDING = { record: ["Handover"], runs: "nobody" } as const;
+
 export const phases: readonly Phase[] = [
-  { name: "Preparing", checkpoint: { side: "target", step: "ready" } },
-  { name: "CopyingDisk", until: (now) => now.status?.phase === "CopyingDisk" && copied(now, "diskCounters") },
-  { name: "CopyingMemory", until: (now) => now.status?.phase === "CopyingMemory" && copied(now, "memoryCounters") },
-  { name: "before Handover", checkpoint: { side: "source", step: "write-handover" } },
-  { name: "guest paused", checkpoint: { side: "source", step: "held" } },
-  { name: "all state sent", checkpoint: { side: "source", step: "complete" } },
-  { name: "source gone", checkpoint: { side: "source", step: "go" } },
-  { name: "target may run", checkpoint: { side: "target", step: "resume" } },
-  { name: "target runs", checkpoint: { side: "target", step: "write-done" } },
-  { name: "releasing", checkpoint: { side: "source", step: "release" } },
+  { name: "Preparing", ...target("ready"), ...COPYING },
+  {
+    name: "CopyingDisk",
+    copying: {
+      begun: (now) => now.status?.phase === "CopyingDisk" && copied(now, "diskCounters"),
+      end: { side: "source", step: "copy-memory" },
+    },
+    ...COPYING,
+  },
+  {
+    name: "CopyingMemory",
+    copying: {
+      begun: (now) => now.status?.phase === "CopyingMemory" && copied(now, "memoryCounters"),
+      end: { side: "source", step: "write-handover" },
+    },
+    ...COPYING,
+  },
+  { name: "before Handover", ...source("write-handover"), ...COPYING },
+  { name: "guest paused", ...source("held"), ...STANDING },
+  { name: "all state sent", ...source("complete"), ...STANDING },
+  { name: "source gone", ...source("go"), ...STANDING },
+  // A source that hears nothing for two seconds says by the record that it is gone.
+  { name: "target may run", ...target("resume"), record: ["Handover", "Target"], runs: "nobody" },
+  { name: "target runs", ...target("write-done"), record: ["Handover", "Target"], runs: "target" },
+  { name: "releasing", ...source("release"), record: ["Done"], runs: "target" },
 ];
 
-const nodeOf = (phase: Phase, victim: Victim): string => (phase.checkpoint?.side === "target" ? victim.target : victim.source);
-const fileOf = ({ checkpoint }: Phase, end: "hold" | "reached"): string =>
-  `${DIRECTORY}/${checkpoint?.side}.${checkpoint?.step}.${end}`;
+/** Where it is held, or would stop after it. */
+const stopOf = (phase: Phase): Checkpoint | undefined => phase.checkpoint ?? phase.copying?.end;
+const nodeOf = ({ side }: Checkpoint, victim: Victim): string => (side === "target" ? victim.target : victim.source);
+const fileOf = ({ side, step }: Checkpoint, end: "hold" | "reached"): string => `${DIRECTORY}/${side}.${step}.${end}`;
 
 /** Makes ready to hold a move in a phase; before it is applied. */
 export const arm = async (phase: Phase, victim: Victim): Promise<void> => {
@@ -43,27 +73,50 @@ export const arm = async (phase: Phase, victim: Victim): Promise<void> => {
     await inNode(node, "mkdir", ["-p", DIRECTORY]);
     await inNode(node, "sh", ["-c", 'rm -f "$0"/*', DIRECTORY]);
   }
-  if (phase.checkpoint !== undefined) await inNode(nodeOf(phase, victim), "touch", [fileOf(phase, "hold")]);
+  const stop = stopOf(phase);
+  if (stop !== undefined) await inNode(nodeOf(stop, victim), "touch", [fileOf(stop, "hold")]);
 };
 
-/** Resolves when the move is held in the phase; throws when it has gone past it. */
-export const reached = async (phase: Phase, victim: Victim, migration: { namespace: string; name: string }): Promise<void> => {
-  await eventually(
-    async () => {
-      const now = await get<Migration>(`dmig/${migration.name}`, migration.namespace);
-      const { phase: seen, reason } = now.status ?? {};
-      if (seen === "Succeeded" || seen === "Failed" || seen === "Cancelled")
-        throw new Error(`the move is over: ${seen} ${reason}`);
-      if (phase.until !== undefined) return phase.until(now);
-      return inNode(nodeOf(phase, victim), "test", ["-e", fileOf(phase, "reached")]).then(
-        () => true,
-        () => false,
-      );
-    },
-    90,
-    `the move is held in ${phase.name}`,
+const isAt = (stop: Checkpoint, victim: Victim): Promise<boolean> =>
+  inNode(nodeOf(stop, victim), "test", ["-e", fileOf(stop, "reached")]).then(
+    () => true,
+    () => false,
   );
+
+/** Whether it is in the phase still: it has not come to the step that ends it. Of a node without power nobody can say. */
+export const isStillIn = async ({ checkpoint, copying }: Phase, victim: Victim): Promise<boolean> => {
+  if (checkpoint !== undefined) return isAt(checkpoint, victim);
+  return copying === undefined || !(await isAt(copying.end, victim));
 };
+
+/** Resolves with the Migration as it is when the move is held in the phase; throws when it has gone past it. */
+export const reached = async (
+  phase: Phase,
+  victim: Victim,
+  migration: { namespace: string; name: string },
+): Promise<Migration> => {
+  let last: Migration | undefined;
+  try {
+    return await eventually(
+      async () => {
+        const now = (last = await get<Migration>(`dmig/${migration.name}`, migration.namespace));
+        if (OVER.has(now.status?.phase ?? "")) return undefined;
+        if (phase.copying !== undefined) return phase.copying.begun(now) ? now : undefined;
+        // A record that was read before the step was reached is an old one.
+        if (!(await isStillIn(phase, victim))) return undefined;
+        return get<Migration>(`dmig/${migration.name}`, migration.namespace);
+      },
+      120,
+      `the move is held in ${phase.name}`,
+    );
+  } catch (cause) {
+    const { phase: seen, reason, conditions } = last?.status ?? {};
+    const words = conditions?.find(({ type }) => type === "Ready")?.message;
+    throw new Error(`the move is not held in ${phase.name}: ${seen} (${reason}): ${words}`, { cause });
+  }
+};
+
+const OVER: ReadonlySet<string> = new Set(["Succeeded", "Failed", "Cancelled"]);
 
 /** Lets a held move go on. */
 export const release = async (victim: Victim): Promise<void> => {

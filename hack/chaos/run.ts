@@ -1,86 +1,33 @@
 /** One case: a guest that writes is moved, held in a phase, struck, mended; and then everything is looked at. */
 import type { Migration } from "../../crds/migration.ts";
-import type { Instance } from "../../crds/instance.ts";
 import { disksOf } from "../../crds/disks.ts";
 import { apply, eventually, get, kubectl, waitFor, type GuestReport } from "../kit/cluster.ts";
 import { addressOf, checkDisk, instance, status, statusWithin } from "../kit/guest.ts";
-import { portOptions } from "../kit/northbound.ts";
-import { inNode, lab } from "../lab/index.ts";
+import { lab } from "../lab/index.ts";
 import type { Probe } from "../lab/probe.ts";
 import type { Fault, Struck, Victim } from "./faults.ts";
-import { arm, reached, release, type Phase } from "./phases.ts";
-import { mostRunning, runChanges, type Outcome } from "./verdict.ts";
+import { leftovers } from "./leftovers.ts";
+import { arm, isStillIn, reached, release, type Phase } from "./phases.ts";
+import { forgetTraces, keepTraces, nodeOfQemu, readTraces, watchTraces } from "./traces.ts";
+import { mostRunning, runningNow, type Outcome, type RunChange } from "./verdict.ts";
 
 export const NAMESPACE = "chaos";
 export const NAME = "vm";
-const RECORDS = "/var/lib/drover/chaos";
 const END_SECONDS = 240;
+/** The guest's disk and its memory each have about so much to copy, in MiB. */
+const TO_COPY = 80;
 
 const ended = (now: Migration): boolean => ["Succeeded", "Failed", "Cancelled"].includes(now.status?.phase ?? "");
 const needsDecision = (now: Migration): boolean =>
   now.status?.conditions?.some(({ type, status: is }) => type === "NeedsDecision" && is === "True") ?? false;
+const wordsOf = ({ status: now }: Migration): string => now?.conditions?.find(({ type }) => type === "Ready")?.message ?? "";
 
-/** Every stderr log of the guest's QEMUs gets a second name, which outlives the instance's directory. */
-const keepTraces = async (uid: string): Promise<void> => {
-  const script =
-    'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log; do [ -e "$f" ] && ln -f "$f" "$1/$0.$(stat -c %i "$f")" ; done; true';
-  for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script, uid, RECORDS]).catch(() => undefined);
-};
-
-const readTraces = async (uid: string): Promise<{ node: string; text: string }[]> => {
-  const all: { node: string; text: string }[] = [];
-  for (const { name } of lab().nodes) {
-    await keepTraces(uid);
-    const text = await inNode(name, "sh", ["-c", 'cat "$1/$0".* 2>/dev/null || true', uid, RECORDS]);
-    // Pids are the node's own.
-    all.push({ node: name, text });
-  }
-  return all;
-};
-
-const forgetTraces = async (): Promise<void> => {
-  for (const { name } of lab().nodes) await inNode(name, "rm", ["-rf", RECORDS]).catch(() => undefined);
-};
-
-/** The most copies of the guest that ran at one moment since the traces were begun. */
-const copiesRunning = async (uid: string, killed: Struck["killed"]): Promise<number> => {
-  const changes = (await readTraces(uid)).flatMap(({ node, text }) =>
-    runChanges(text).map((change) => ({ ...change, qemu: `${node}/${change.qemu}` })),
-  );
+/** When the QEMUs that were killed ended, for they could not say so. */
+const endsOf = (changes: readonly RunChange[], killed: Struck["killed"]): Map<string, number> => {
   const ends = new Map<string, number>();
-  for (const { node, at } of killed) {
-    for (const { qemu, at: since } of changes) if (qemu.startsWith(`${node}/`) && since <= at) ends.set(qemu, at);
-  }
-  return mostRunning(changes, ends);
-};
-
-/** What of a guest is on a node where it does not live. */
-const leftovers = async (of: Instance): Promise<string[]> => {
-  const { uid, name, namespace = "" } = of.metadata;
-  const found: string[] = [];
-  for (const { name: node } of lab().nodes) {
-    if (node === of.status?.nodeName) continue;
-    const script = [
-      'for p in $(pgrep -f "guest=$1," || true); do echo "process $p"; done',
-      'for f in /var/lib/drover/instances/"$0" /var/lib/drover/pools/*/volumes/"$0"; do [ -e "$f" ] && echo "file $f"; done',
-      "true",
-    ].join("; ");
-    const seen = await inNode(node, "sh", ["-c", script, uid, `${namespace}/${name}`]);
-    found.push(
-      ...seen
-        .split("\n")
-        .filter(Boolean)
-        .map((line) => `${node}: ${line}`),
-    );
-  }
-  const claims = (await kubectl(["-n", NAMESPACE, "get", "pods", "-l", `drover.dev/claim=${name}`, "-o", "name"]))
-    .split("\n")
-    .filter(Boolean);
-  if (claims.length !== 1) found.push(`claims: ${claims.join(" ")}`);
-  const port = await portOptions(of.status?.nics?.[0]?.port ?? "");
-  if (port.chassis !== of.status?.nodeName || port.strategy !== "")
-    found.push(`port: requested-chassis=${port.chassis} ${port.strategy}`);
-  return found;
+  for (const { node, at } of killed)
+    for (const { qemu, at: since } of changes) if (nodeOfQemu(qemu) === node && since <= at) ends.set(qemu, at);
+  return ends;
 };
 
 /** Asks the guest what it has acknowledged, all the time; tells the last answer. */
@@ -107,7 +54,7 @@ export interface World {
 }
 
 /** Waits for the end of the move; where it asks for a decision, decides for the source, as a user would. */
-const waitForEnd = async (name: string): Promise<Migration> =>
+const waitForEnd = async (name: string, seconds: number): Promise<Migration> =>
   eventually(
     async () => {
       const now = await get<Migration>(`dmig/${name}`, NAMESPACE);
@@ -115,9 +62,26 @@ const waitForEnd = async (name: string): Promise<Migration> =>
         await kubectl(["-n", NAMESPACE, "patch", `dmig/${name}`, "--type=merge", "-p", '{"spec":{"keep":"Source"}}']);
       return ended(now) ? now : undefined;
     },
-    END_SECONDS,
+    seconds,
     "the move ends",
   );
+
+/** Fast enough for a short case, slow enough to last longer than the fault where nothing else holds the move. */
+const rateFor = ({ copying }: Phase, { seconds = 0 }: Fault): string =>
+  copying === undefined || seconds < 5 ? "12Mi" : `${Math.max(1, Math.floor(TO_COPY / (seconds + 8)))}Mi`;
+
+/** Makes sure that the move is where it is said to be: by the record, and by what the QEMUs themselves say of who runs. */
+const assertIn = async (phase: Phase, victim: Victim, now: Migration, uid: string): Promise<void> => {
+  const { state } = now.status?.handover ?? {};
+  if (!phase.record.includes(state ?? "")) throw new Error(`in ${phase.name} the record says ${state}`);
+  const nodes = runningNow(await readTraces(uid)).map(nodeOfQemu);
+  const expected = phase.runs === "nobody" ? [] : [victim[phase.runs]];
+  if (nodes.join() !== expected.join())
+    throw new Error(
+      `in ${phase.name} the guest runs on ${nodes.join(" and ") || "no node"}, not on ${expected.join() || "none"}`,
+    );
+  if (!(await isStillIn(phase, victim))) throw new Error(`the move is past ${phase.name} before the fault strikes`);
+};
 
 /** Runs one case and judges it; throws only when the test itself cannot be done. */
 export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Promise<Outcome> => {
@@ -130,16 +94,22 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
       .find((name) => name !== source && name !== "n3") ?? "";
   const victim: Victim = { source, target, guest: `${NAMESPACE}/${NAME}`, pool: disksOf(before)[0]?.pool ?? "" };
   const { uid } = before.metadata;
-  await forgetTraces();
   const address = await addressOf(NAMESPACE, NAME);
   const first = await statusWithin(probe, address, 60);
+  await forgetTraces();
   await keepTraces(uid);
   await arm(phase, victim);
   const name = `case-${Date.now().toString(36)}`;
   const acks = watchAcks(probe, address);
+  const traces = watchTraces(uid);
   let struck: Struck | undefined;
   let why: string | undefined;
   let acknowledged = first.lastAcked;
+  const settled = (): Promise<void> =>
+    waitForEnd(name, 120).then(
+      () => undefined,
+      () => undefined,
+    );
   try {
     await apply({
       apiVersion: "drover.dev/v1alpha1",
@@ -148,21 +118,23 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
       spec: {
         instance: NAME,
         target: { node: target },
-        policy: { maxBytesPerSecond: "12Mi", onStall: "Throttle", timeout: "10m" },
+        policy: { maxBytesPerSecond: rateFor(phase, fault), onStall: "Throttle", timeout: "10m" },
       },
     });
-    await reached(phase, victim, { namespace: NAMESPACE, name });
-    await keepTraces(uid);
-    acknowledged = (await status(probe, address).catch(() => undefined))?.lastAcked ?? acknowledged;
+    const now = await reached(phase, victim, { namespace: NAMESPACE, name });
+    await assertIn(phase, victim, now, uid);
     struck = await fault.strike(victim);
-    await release(victim);
-    await struck.mend();
+    if (phase.copying === undefined) await release(victim);
+    await struck.mend(settled);
+    // Nothing else held it: the copying itself must have lasted.
+    if (phase.copying !== undefined && fault.seconds !== undefined && !(await isStillIn(phase, victim)))
+      why = `${phase.name} was over before ${fault.name} was`;
   } finally {
     acknowledged = Math.max(acknowledged, (await acks.stop())?.lastAcked ?? 0);
     await release(victim);
   }
-  const end = await waitForEnd(name).catch((error: unknown) => {
-    why = String(error);
+  const end = await waitForEnd(name, END_SECONDS).catch((error: unknown) => {
+    why ??= String(error);
     return get<Migration>(`dmig/${name}`, NAMESPACE);
   });
   await waitFor(`inst/${NAME}`, "condition=Ready", 180, NAMESPACE).catch((error: unknown) => {
@@ -172,7 +144,6 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     why ??= String(error);
     return undefined;
   });
-  const maxRunningCopies = await copiesRunning(uid, struck?.killed ?? []);
   const left = await eventually(
     async () => {
       const found = await leftovers(await instance(NAMESPACE, NAME));
@@ -181,23 +152,36 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     60,
     "nothing is left",
   ).catch(() => instance(NAMESPACE, NAME).then(leftovers));
-  const { report, problem } = await checkDisk(await instance(NAMESPACE, NAME), acknowledged);
+  await traces.stop();
+  const now = await instance(NAMESPACE, NAME);
+  const changes = await readTraces(uid);
+  const ends = endsOf(changes, struck.killed);
+  const maxRunningCopies = mostRunning(changes, ends);
+  const running = runningNow(changes).filter((qemu) => !ends.has(qemu));
+  const { report, problem } = await checkDisk(now, acknowledged);
   const recordsLost = Math.max(0, acknowledged - report.records);
   if (problem !== undefined) why ??= problem;
   if (maxRunningCopies !== 1) why ??= `${maxRunningCopies} copies ran`;
+  if (running.length !== 1 || nodeOfQemu(running[0] ?? "") !== now.status?.nodeName)
+    why ??= `it lives on ${now.status?.nodeName}, and the QEMUs that run are ${running.join(", ") || "none"}`;
   if (left.length > 0) why ??= left.join("; ");
-  if (after !== undefined && struck?.killed.length === 0 && after.bootId !== first.bootId) why ??= "the guest was booted anew";
+  if (after !== undefined && struck.killed.length === 0 && after.bootId !== first.bootId) why ??= "the guest was booted anew";
   const { phase: seen = "?", reason } = end.status ?? {};
+  if (seen !== "Succeeded" && fault.mayEnd?.includes(seen) !== true) why ??= `it should have succeeded: ${wordsOf(end)}`;
+  if (seen === "Failed" && (reason === undefined || wordsOf(end) === "")) why ??= "it failed without a reason";
+  if (needsDecision(end)) why ??= "it still asks for a decision";
   const retries = end.status?.retries ?? 0;
+  const decided = end.spec.keep === undefined ? "" : `, decided: ${end.spec.keep}`;
   return {
     phase: phase.name,
     fault: fault.name,
-    outcome: `${seen}${seen === "Succeeded" ? "" : ` (${reason ?? "?"})`}${retries > 0 ? `, attempt ${retries + 1}` : ""}`,
+    outcome: `${seen}${seen === "Succeeded" ? "" : ` (${reason ?? "?"})`}${retries > 0 ? `, attempt ${retries + 1}` : ""}${decided}`,
     recordsLost,
     maxRunningCopies,
     leftovers: left,
     ok: why === undefined,
     ...(why === undefined ? {} : { why }),
+    ...(seen === "Succeeded" && retries === 0 ? {} : { said: wordsOf(end) }),
     seconds: Math.round((performance.now() - begun) / 1000),
   };
 };

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { mostRunning, pauses, runChanges, table, type RunChange } from "./verdict.ts";
+import { mostRunning, pauses, runChanges, runningNow, tables, type RunChange } from "./verdict.ts";
 
 const change = (at: number, qemu: string, running: boolean): RunChange => ({ at, qemu, running });
 
@@ -7,9 +7,10 @@ test("QEMU's trace is read between its other words", () => {
   const log = [
     "24058@1795475167.558634:vm_state_notify running 1 reason 9 (running)",
     "2026-11-23T23:00:00.000000Z qemu-system-x86_64: warning: something",
-    "24058@1795475168.444806:vm_state_notify running 0 reason 4 (paused)",
+    "24061@1795475168.444806:vm_state_notify running 0 reason 4 (paused)",
   ].join("\n");
-  expect(runChanges(log)).toEqual([change(1795475167558.634, "24058", true), change(1795475168444.806, "24058", false)]);
+  // Whichever thread said it.
+  expect(runChanges(log, "n1/7")).toEqual([change(1795475167558.634, "n1/7", true), change(1795475168444.806, "n1/7", false)]);
 });
 
 describe("the most copies that ran at one moment", () => {
@@ -22,6 +23,11 @@ describe("the most copies that ran at one moment", () => {
     ["in the same moment", [change(1, "a", true), change(5, "b", true), change(5, "a", false)], new Map(), 1],
   ];
   test.each(cases)("%s", (_, changes, ends, most) => expect(mostRunning(changes, ends)).toBe(most));
+});
+
+test("who runs in the end is who said so last", () => {
+  expect(runningNow([change(1, "a", true), change(6, "b", true), change(5, "a", false)])).toEqual(["b"]);
+  expect(runningNow([change(1, "a", true), change(6, "b", true)])).toEqual(["a", "b"]);
 });
 
 test("a pause is the time in which nobody ran", () => {
@@ -40,5 +46,6 @@ test("the table says what was not tried", () => {
     seconds: 3,
   };
   const other = { ...one, phase: "Preparing", fault: "agent", ok: false, why: "two ran" };
-  expect(table([one, other])).toContain("| agent | - | **BAD** Succeeded: two ran |");
+  expect(tables([one, other])).toContain("| agent | - | **BAD** Succeeded: two ran |");
+  expect(tables([one, { ...other, commit: "abc" }])).toContain("1 on an earlier commit, 1 on abc");
 });

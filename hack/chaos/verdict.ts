@@ -1,22 +1,27 @@
-/** What a broken move is judged by: who ran when, and what is left. Pure. */
+/** What a broken move is judged by: who ran when, and how it ended. Pure. */
 
 /** A QEMU that began or ceased to run its guest's CPUs. */
 export interface RunChange {
   /** Milliseconds since 1970, by the one clock of the machine. */
   at: number;
-  /** Names the process. */
+  /** Names the QEMU: its node and the log that it alone writes to. */
   qemu: string;
   running: boolean;
 }
 
-const LINE = /^(\d+)@(\d+\.\d+):vm_state_notify running (\d) /;
+// The number in front is that of the thread that did it: one QEMU has several, and two nodes may have the same.
+const LINE = /^\d+@(\d+\.\d+):vm_state_notify running (\d) /;
 
-/** The lines that QEMU's own trace `vm_state_notify` left in a guest's stderr log. */
-export const runChanges = (log: string): RunChange[] =>
+/** The lines that QEMU's own trace `vm_state_notify` left in the stderr log of one QEMU. */
+export const runChanges = (log: string, qemu: string): RunChange[] =>
   log.split("\n").flatMap((line) => {
-    const [, pid, seconds, running] = LINE.exec(line) ?? [];
-    return pid === undefined ? [] : [{ at: Math.round(Number(seconds) * 1e6) / 1e3, qemu: pid, running: running === "1" }];
+    const [, seconds, running] = LINE.exec(line) ?? [];
+    return seconds === undefined ? [] : [{ at: Math.round(Number(seconds) * 1e6) / 1e3, qemu, running: running === "1" }];
   });
+
+const inOrder = (changes: readonly RunChange[]): RunChange[] =>
+  // What ceases at the same moment as another begins has not run beside it.
+  changes.toSorted((a, b) => a.at - b.at || Number(a.running) - Number(b.running));
 
 /**
  * The most QEMUs that ran the guest at one moment.
@@ -26,8 +31,7 @@ export const mostRunning = (changes: readonly RunChange[], ends: ReadonlyMap<str
   const all = [...changes, ...[...ends].map(([qemu, at]) => ({ at, qemu, running: false }))];
   const running = new Set<string>();
   let most = 0;
-  // What ceases at the same moment as another begins has not run beside it.
-  for (const { qemu, running: runs } of all.toSorted((a, b) => a.at - b.at || Number(a.running) - Number(b.running))) {
+  for (const { qemu, running: runs } of inOrder(all)) {
     if (runs) running.add(qemu);
     else running.delete(qemu);
     most = Math.max(most, running.size);
@@ -35,7 +39,7 @@ export const mostRunning = (changes: readonly RunChange[], ends: ReadonlyMap<str
   return most;
 };
 
-/** Whether the guest's own account of a pause fits: from the last stop before it until the next start, in ms. */
+/** The times in which nobody ran, in ms: from the last stop until the next start. */
 export const pauses = (changes: readonly RunChange[]): number[] => {
   const sorted = changes.toSorted((a, b) => a.at - b.at);
   const found: number[] = [];
@@ -53,6 +57,12 @@ export const pauses = (changes: readonly RunChange[]): number[] => {
   return found;
 };
 
+/** The QEMUs whose last word is that they run. */
+export const runningNow = (changes: readonly RunChange[]): string[] => {
+  const last = new Map(inOrder(changes).map(({ qemu, running }) => [qemu, running]));
+  return [...last].filter(([, running]) => running).map(([qemu]) => qemu);
+};
+
 export interface Outcome {
   phase: string;
   fault: string;
@@ -64,11 +74,14 @@ export interface Outcome {
   ok: boolean;
   /** What was wrong, where it was not ok. */
   why?: string;
+  /** The Migration's own words, where it did not succeed at its first attempt. */
+  said?: string;
+  /** The commit that it ran on; with a + where the tree had changes. */
+  commit?: string;
   seconds: number;
 }
 
-/** The table of docs/chaos.md. */
-export const table = (outcomes: readonly Outcome[]): string => {
+const tableOf = (outcomes: readonly Outcome[]): string => {
   const phases = [...new Set(outcomes.map(({ phase }) => phase))];
   const faults = [...new Set(outcomes.map(({ fault }) => fault))];
   const cell = (phase: string, fault: string): string => {
@@ -81,4 +94,23 @@ export const table = (outcomes: readonly Outcome[]): string => {
     `|---|${phases.map(() => "---|").join("")}`,
     ...faults.map((fault) => `| ${fault} | ${phases.map((phase) => cell(phase, fault)).join(" | ")} |`),
   ].join("\n");
+};
+
+/** Whether this is one of the cases that show that the judge can condemn. */
+const isControl = ({ phase }: Outcome): boolean => phase === CONTROL;
+export const CONTROL = "control";
+
+/** The tables of docs/chaos.md. */
+export const tables = (outcomes: readonly Outcome[]): string => {
+  const of = (which: (one: Outcome) => boolean): string => tableOf(outcomes.filter(which));
+  const isCold = ({ phase }: Outcome): boolean => phase.startsWith("cold");
+  const commits = [...new Set(outcomes.map(({ commit = "an earlier commit" }) => commit))].map(
+    (commit) => `${outcomes.filter((one) => (one.commit ?? "an earlier commit") === commit).length} on ${commit}`,
+  );
+  return [
+    of((one) => !isControl(one) && !isCold(one)),
+    ...(outcomes.some(isCold) ? ["Cold moves:", of(isCold)] : []),
+    ...(outcomes.some(isControl) ? ["Controls: the judge must condemn what was broken on purpose.", of(isControl)] : []),
+    `Cases by commit: ${commits.join(", ")}.`,
+  ].join("\n\n");
 };

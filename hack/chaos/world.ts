@@ -36,7 +36,7 @@ export const makeWorld = async (): Promise<World> => {
   const address = await addressOf(NAMESPACE, NAME);
   await statusWithin(probe, address, 60);
   // Something to copy, so that copying lasts while its rate is limited.
-  await ask(probe, address, "/fill/48");
+  await ask(probe, address, "/fill/96");
   return { probe };
 };
 

@@ -94,7 +94,8 @@ function causeOf(facts: MoveFacts): Cause | undefined {
 export function planGivenUp(facts: MoveFacts, record: Handover): MovePlan {
   const { migration, source, target } = facts;
   const cause = causeOf(facts);
-  const why = cause ?? { reason: "GivenUp", message: "the agents gave it up", retryable: false };
+  // What nobody knows may pass; attempts are counted.
+  const why = cause ?? { reason: "GivenUp", message: "the agents gave it up, and do not say why", retryable: true };
   // Noted while it is fresh: what the agents say next speaks of something else.
   const noted =
     cause === undefined || notedCause(facts) !== undefined

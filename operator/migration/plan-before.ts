@@ -136,14 +136,16 @@ function planBegin(
   attempt: number,
   { node, uid }: { node: string; uid: string },
 ): MovePlan {
-  const { migration, source, target, settings } = facts;
+  const { migration, source, settings } = facts;
   const record = migration.status?.handover;
   const decision = decideOperator({
     record,
     giveUp: false,
     retry: true,
     source: lifeOf(source),
-    target: lifeOf(target),
+    // The target of the attempt before was through, or dead, when this one was counted. One that is back since has no say in a
+    // Migration that names it no more; what it still has of that attempt it clears away before it begins anything.
+    target: "dead",
     sourceSaid: migration.status?.source,
     targetSaid: migration.status?.target,
     keep: undefined,

@@ -82,6 +82,11 @@ describe("before its turn", () => {
       "wait: TargetCordoned",
     ],
     [
+      "the node named was put out of service",
+      { ...asked({ target: { node: "n2" } }), nodeFacts: () => goodNode("n2", { seen: fenced }) },
+      "Failed: NodeOutOfService",
+    ],
+    [
       "the last attempt failed a moment ago",
       {
         migration: migrationFixture({ retries: 1, instanceUid: UID, conditions: noted("DiskFull") }),
@@ -181,6 +186,15 @@ describe("its claim at the target", () => {
       disks: [{ name: "root", sourcePool: "local", targetPool: "local", copy: true }],
       policy: { maxPauseMs: 300, tls: true },
     });
+  });
+
+  it("begins a second attempt though the first's target came back before it could say that it is through", () => {
+    const handover = { attempt: 1, state: "Source" as const };
+    const source = { attempt: 1, state: "GivenUp" as const };
+    const target = { attempt: 1, state: "Ready" as const };
+    const migration = migrationFixture({ ...movingStatus(undefined, { retries: 1 }), handover, source, target });
+    const claim = targetClaim({ name: migration.status?.targetClaim?.name ?? "" });
+    expect(said(planMove(factsFixture({ migration, claim })))).toBe("begin 2: Preparing");
   });
 
   it("begins a second attempt only once nobody acts for the first", () => {
@@ -330,7 +344,7 @@ describe("given up", () => {
       },
       "note: Retrying",
     ],
-    ["nobody said why", { ...over(undefined), ...gone }, "Failed: GivenUp"],
+    ["nobody said why", { ...over(undefined), ...gone }, "note: Retrying"],
     [
       "it was the last attempt",
       {

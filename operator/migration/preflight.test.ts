@@ -82,6 +82,11 @@ describe("checkTarget", () => {
       "wait TargetNotReady: node n2 is not ready",
     ],
     [
+      "a node that somebody has said is dead",
+      { seen: { state: "Fenced", reason: "NodeOutOfService", message: "node n2 was put out of service" } },
+      "fail NodeOutOfService: node n2 was put out of service; name another node, or none",
+    ],
+    [
       "a cordoned node",
       { node: nodeFixture("n2", { unschedulable: true }) },
       "wait TargetCordoned: node n2 is cordoned; kubectl uncordon n2, or name another node",

@@ -102,6 +102,8 @@ export function checkTarget(migration: Migration, instance: Instance, { name, no
       `instance ${instance.metadata.name} runs on node ${name} already; name another node, or none`,
     );
   if (node === undefined) return fail("NodeNotFound", `target.node: there is no Node ${name}; see kubectl get nodes`);
+  // Somebody has said that it is dead: it comes back on another day, if at all.
+  if (seen.state === "Fenced") return fail(seen.reason, `${seen.message}; name another node, or none`);
   if (seen.state !== "Answering")
     return wait("TargetNotReady", seen.state === "Gone" ? `node ${name} is gone` : seen.message, RECOVER_MS);
   if (node.spec.unschedulable === true)
