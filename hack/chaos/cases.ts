@@ -1,8 +1,9 @@
 /** All cases, in the order in which they run. */
+import { controls } from "./control.ts";
 import { faults } from "./faults.ts";
 import { phases } from "./phases.ts";
 import { runCase, type World } from "./run.ts";
-import type { Outcome } from "./verdict.ts";
+import { CONTROL, type Outcome } from "./verdict.ts";
 
 export interface Case {
   phase: string;
@@ -11,6 +12,9 @@ export interface Case {
   run: (world: World) => Promise<Outcome>;
 }
 
-export const cases: readonly Case[] = phases.flatMap((phase) =>
-  faults.map((fault) => ({ phase: phase.name, fault: fault.name, run: (world: World) => runCase(phase, fault, world) })),
-);
+export const cases: readonly Case[] = [
+  ...controls.map((control) => ({ phase: CONTROL, ...control })),
+  ...phases.flatMap((phase) =>
+    faults.map((fault) => ({ phase: phase.name, fault: fault.name, run: (world: World) => runCase(phase, fault, world) })),
+  ),
+];

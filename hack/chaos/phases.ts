@@ -16,8 +16,8 @@ export interface Phase {
   name: string;
   /** The agent that stops at this step, and stays until it is let go. */
   checkpoint?: Checkpoint;
-  /** Where no checkpoint holds it: it is in the phase once this is so, and until it would take this step. */
-  copying?: { begun: (now: Migration) => boolean; end: Checkpoint };
+  /** Where no checkpoint holds it: it is in the phase once this is so, until it would take this step; about so much is copied. */
+  copying?: { begun: (now: Migration) => boolean; end: Checkpoint; mib: number };
   /** What the record must say then, and whose guest must run, by the word of the QEMUs themselves. */
   record: readonly string[];
   runs: "source" | "target" | "nobody";
@@ -41,6 +41,7 @@ export const phases: readonly Phase[] = [
     copying: {
       begun: (now) => now.status?.phase === "CopyingDisk" && copied(now, "diskCounters"),
       end: { side: "source", step: "copy-memory" },
+      mib: 90,
     },
     ...COPYING,
   },
@@ -49,6 +50,7 @@ export const phases: readonly Phase[] = [
     copying: {
       begun: (now) => now.status?.phase === "CopyingMemory" && copied(now, "memoryCounters"),
       end: { side: "source", step: "write-handover" },
+      mib: 180,
     },
     ...COPYING,
   },

@@ -14,8 +14,6 @@ import { mostRunning, runningNow, type Outcome, type RunChange } from "./verdict
 export const NAMESPACE = "chaos";
 export const NAME = "vm";
 const END_SECONDS = 240;
-/** The guest's disk and its memory each have about so much to copy, in MiB. */
-const TO_COPY = 80;
 
 const ended = (now: Migration): boolean => ["Succeeded", "Failed", "Cancelled"].includes(now.status?.phase ?? "");
 const needsDecision = (now: Migration): boolean =>
@@ -53,22 +51,24 @@ export interface World {
   probe: Probe;
 }
 
-/** Waits for the end of the move; where it asks for a decision, decides for the source, as a user would. */
-const waitForEnd = async (name: string, seconds: number): Promise<Migration> =>
+/** Waits for the end of the move; where it asks for a decision, decides as somebody who knows what happened. */
+const waitForEnd = async (name: string, keep: "Source" | "Target", seconds: number, orDecided = false): Promise<Migration> =>
   eventually(
     async () => {
       const now = await get<Migration>(`dmig/${name}`, NAMESPACE);
       if (needsDecision(now) && now.spec.keep === undefined)
-        await kubectl(["-n", NAMESPACE, "patch", `dmig/${name}`, "--type=merge", "-p", '{"spec":{"keep":"Source"}}']);
-      return ended(now) ? now : undefined;
+        await kubectl(["-n", NAMESPACE, "patch", `dmig/${name}`, "--type=merge", "-p", JSON.stringify({ spec: { keep } })]);
+      return ended(now) || (orDecided && now.spec.keep === "Target") ? now : undefined;
     },
     seconds,
     "the move ends",
   );
 
-/** Fast enough for a short case, slow enough to last longer than the fault where nothing else holds the move. */
-const rateFor = ({ copying }: Phase, { seconds = 0 }: Fault): string =>
-  copying === undefined || seconds < 5 ? "12Mi" : `${Math.max(1, Math.floor(TO_COPY / (seconds + 8)))}Mi`;
+/** Where a checkpoint holds it, fast; else slow enough to last longer than the fault, yet not for ever. */
+const rateFor = ({ copying }: Phase, { seconds = 0 }: Fault): string => {
+  if (copying === undefined) return "64Mi";
+  return `${Math.max(1, Math.min(12, Math.floor(copying.mib / (seconds + 8))))}Mi`;
+};
 
 /** Makes sure that the move is where it is said to be: by the record, and by what the QEMUs themselves say of who runs. */
 const assertIn = async (phase: Phase, victim: Victim, now: Migration, uid: string): Promise<void> => {
@@ -102,14 +102,11 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   const name = `case-${Date.now().toString(36)}`;
   const acks = watchAcks(probe, address);
   const traces = watchTraces(uid);
+  // The copy that has run has the newer disk.
+  const keep = phase.runs === "target" ? "Target" : "Source";
   let struck: Struck | undefined;
   let why: string | undefined;
   let acknowledged = first.lastAcked;
-  const settled = (): Promise<void> =>
-    waitForEnd(name, 120).then(
-      () => undefined,
-      () => undefined,
-    );
   try {
     await apply({
       apiVersion: "drover.dev/v1alpha1",
@@ -125,7 +122,12 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     await assertIn(phase, victim, now, uid);
     struck = await fault.strike(victim);
     if (phase.copying === undefined) await release(victim);
-    await struck.mend(settled);
+    await struck.mend(() =>
+      waitForEnd(name, keep, 120, true).then(
+        () => undefined,
+        () => undefined,
+      ),
+    );
     // Nothing else held it: the copying itself must have lasted.
     if (phase.copying !== undefined && fault.seconds !== undefined && !(await isStillIn(phase, victim)))
       why = `${phase.name} was over before ${fault.name} was`;
@@ -133,7 +135,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     acknowledged = Math.max(acknowledged, (await acks.stop())?.lastAcked ?? 0);
     await release(victim);
   }
-  const end = await waitForEnd(name, END_SECONDS).catch((error: unknown) => {
+  const end = await waitForEnd(name, keep, END_SECONDS).catch((error: unknown) => {
     why ??= String(error);
     return get<Migration>(`dmig/${name}`, NAMESPACE);
   });

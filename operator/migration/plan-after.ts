@@ -67,8 +67,10 @@ export function planDone(facts: MoveFacts, record: Handover): MovePlan {
   return finish(facts, "Succeeded", arrived(facts));
 }
 
+/** What an end says that only follows the other. */
+const FOLLOWS: ReadonlySet<string> = new Set(["SourceGaveUp", "TargetGaveUp"]);
 /** What an end says that only follows the other, or the record. */
-const FOLLOWED: ReadonlySet<string> = new Set(["SourceGaveUp", "TargetGaveUp", "Cancelled"]);
+const FOLLOWED: ReadonlySet<string> = new Set([...FOLLOWS, "Cancelled"]);
 
 /** Which of the two ends says why: the one that gave up of itself, for the other only follows. */
 function saidCause(...said: (MigrationSource | MigrationTarget | undefined)[]): Cause | undefined {
@@ -85,7 +87,8 @@ function causeOf(facts: MoveFacts): Cause | undefined {
   const [source, target] = [sourceOf(migration), targetOf(migration)];
   const said = saidCause(target, source);
   const noted = notedCause(facts);
-  if (noted === undefined) return said;
+  // Who only followed may have spoken first; whoever gave up of itself says whether it can pass.
+  if (noted === undefined || (said !== undefined && FOLLOWS.has(noted.reason))) return said;
   const retryable = said?.reason === noted.reason ? said.retryable : PASSING.has(noted.reason);
   return { ...noted, retryable };
 }
@@ -98,7 +101,7 @@ export function planGivenUp(facts: MoveFacts, record: Handover): MovePlan {
   const why = cause ?? { reason: "GivenUp", message: "the agents gave it up, and do not say why", retryable: true };
   // Noted while it is fresh: what the agents say next speaks of something else.
   const noted =
-    cause === undefined || notedCause(facts) !== undefined
+    cause === undefined || FOLLOWS.has(cause.reason) || notedCause(facts) !== undefined
       ? {}
       : { progressing: { status: "False" as const, reason: cause.reason, message: cause.message } };
   if (decide(facts, record).do === "settled") return afterFailure(facts, why);

@@ -344,6 +344,17 @@ describe("given up", () => {
       },
       "note: Retrying",
     ],
+    [
+      "the target had followed the source, and was noted, before the source had said why",
+      {
+        ...over("SourceGaveUp", {
+          source: { attempt: 1, state: "GivenUp", reason: "MemoryCopyFailed", retryable: true },
+          target: { attempt: 1, state: "Released", reason: "SourceGaveUp", retryable: true },
+        }),
+        ...gone,
+      },
+      "note: Retrying",
+    ],
     ["nobody said why", { ...over(undefined), ...gone }, "note: Retrying"],
     [
       "it was the last attempt",
@@ -380,6 +391,12 @@ describe("given up", () => {
       "wait: GivingUp",
     ],
   ]);
+
+  it("does not note what only follows, for the other has yet to say why", () => {
+    const target = { ...full, reason: "SourceGaveUp", retryable: true };
+    expect(planMove(factsFixture({ ...over(undefined, { target }), ...gone })).progressing).toBeUndefined();
+    expect(planMove(factsFixture({ ...over(undefined, { target: full }), ...gone })).progressing?.reason).toBe("DiskFull");
+  });
 
   it("frees its claim and its turn for the next attempt", () => {
     const { set, progressing } = planMove(factsFixture({ ...over("TargetIdle"), ...gone }));
