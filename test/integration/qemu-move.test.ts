@@ -2,8 +2,11 @@
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { stat, writeFile } from "node:fs/promises";
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { execa } from "execa";
 import { describe, expect, test } from "vitest";
+import type { MachinePlan } from "../../node-agent/instance/driver.ts";
 import { signal, skipped, unable, WAIT } from "./qemu/fixture.ts";
 import {
   ADDRESS,
@@ -16,7 +19,22 @@ import {
   newSecret,
   PORTS,
   useMoves,
+  type Node,
 } from "./qemu/move-fixture.ts";
+
+/** What a second program says that opens a disk to write to it, with the locks that are usual; empty: it may. */
+async function writes(disk: string): Promise<string> {
+  const { size } = await stat(disk);
+  const { stderr } = await execa("qemu-img", ["resize", "-q", "-f", "raw", disk, String(size)], {
+    reject: false,
+    timeout: 10_000,
+  });
+  return stderr;
+}
+const REFUSED = /Failed to get "write" lock/;
+
+const stderrOf = ({ machine }: Node, { instanceUid }: MachinePlan): Promise<string> =>
+  readFile(join(machine.paths.instance(instanceUid), "stderr.log"), "utf8");
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -49,6 +67,70 @@ describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
     await t.b.driver.stop(t.instanceUid, { mode: "clean", deadlineMs: 20_000 }, signal);
     expect(await t.b.driver.observe(t.instanceUid)).toMatchObject({ state: "exited", exit: { reason: "Stopped" } });
     expect(await logOf(arrived)).toMatchObject({ hole: false, torn: false });
+  });
+
+  test("its disks are locked at the target as they were at the source: a second writer is refused", async () => {
+    const plan = await t.start({ moreDisks: [8] });
+    for (const { path } of plan.disks) expect(await writes(path)).toMatch(REFUSED);
+    const arrived = await t.move(t.a, t.b, plan);
+    await expectRuns(t.b, arrived);
+    for (const { path } of arrived.disks) expect(await writes(path)).toMatch(REFUSED);
+    expect(await stderrOf(t.b, arrived)).not.toContain("Permission conflict");
+    // the source holds none of its locks any more: what is refused above is refused for the guest's sake
+    for (const { path } of plan.disks) expect(await writes(path)).toBe("");
+  });
+
+  test("agents that are replaced when all has arrived: its disks are locked all the same", async () => {
+    const plan = await t.start({ kind: "IDLE" });
+    const arrival = await t.receive(t.b, plan);
+    const out = t.outgoing(arrival, plan);
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await t.a.moves.allowPause(t.instanceUid, 2_000);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.replaceAgents();
+    await t.b.moves.resume(t.instanceUid);
+    for (const { path } of arrival.plan.disks) expect(await writes(path)).toMatch(REFUSED);
+    expect(await stderrOf(t.b, arrival.plan)).not.toContain("Permission conflict");
+    await t.b.moves.closeDisks(t.instanceUid);
+  });
+
+  test("nobody looks at a guest in its pause; once it is over it is looked at", async () => {
+    const plan = await t.start({ kind: "IDLE" });
+    const told = { a: 0, b: 0 };
+    const arrival = await t.receive(t.b, plan);
+    const out = t.outgoing(arrival, plan);
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    t.a.driver.watch(t.instanceUid, () => (told.a += 1));
+    t.b.driver.watch(t.instanceUid, () => (told.b += 1));
+    await t.a.moves.allowPause(t.instanceUid, 2_000);
+    await t.a.moves.finish(t.instanceUid, signal);
+    await t.b.moves.resume(t.instanceUid);
+    await pause(100);
+    expect(told).toEqual({ a: 0, b: 0 });
+    await t.a.moves.release(t.instanceUid);
+    await t.b.moves.closeDisks(t.instanceUid);
+    expect(told.b).toBeGreaterThan(0);
+    await ask(t.b, t.instanceUid, "stop");
+    await expect.poll(() => told.b, WAIT).toBeGreaterThan(1);
+  });
+
+  test("a guest that goes on at the source is looked at again", async () => {
+    const plan = await t.start({ kind: "IDLE" });
+    const out = t.outgoing(await t.receive(t.b, plan), plan);
+    await t.a.moves.copyDisks(t.instanceUid, out, signal);
+    await t.a.moves.copyMemory(t.instanceUid, out, signal);
+    await t.a.moves.allowPause(t.instanceUid, 2_000);
+    await t.a.moves.finish(t.instanceUid, signal);
+    let told = 0;
+    t.a.driver.watch(t.instanceUid, () => (told += 1));
+    await t.a.moves.giveUp(t.instanceUid);
+    await expect.poll(() => told, WAIT).toBeGreaterThan(0);
+    // the target had closed what the source's disks were copied by: that harms nobody
+    await expectNoTrace(t.a, plan);
+    expect(await t.a.driver.observe(t.instanceUid)).toMatchObject({ state: "running", runState: "running" });
+    await t.b.moves.abandon(t.instanceUid);
   });
 
   test("an idle guest runs on until its pause is allowed, for as long as that takes", async () => {

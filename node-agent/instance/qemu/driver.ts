@@ -44,6 +44,9 @@ const TELLING = new Set([
   "MEMORY_FAILURE",
 ]);
 
+/** Those that the switchover of a move brings about, too; whoever looks when that is over sees what they told. */
+const OF_MOVES = new Set(["STOP", "RESUME", "VSERPORT_CHANGE"]);
+
 /** A monitor that does not answer while its QEMU lives is tried again after this, in ms: no event would tell. */
 const REATTACH_MS = 1_000;
 
@@ -75,7 +78,8 @@ export class QemuDriver implements InstanceDriver {
         clock,
         onEvent: (uid, event) => {
           this.moves.onEvent(uid, event);
-          if (TELLING.has(event.name)) this.#look(uid);
+          const isOfMove = OF_MOVES.has(event.name) && this.moves.isPausing(uid);
+          if (TELLING.has(event.name) && !isOfMove) this.#look(uid);
         },
         onClosed: (uid) => {
           this.moves.onClosed(uid);

@@ -18,7 +18,9 @@ const migration = z.object({
       transferred: count,
       remaining: count,
       total: count,
-      mbps: z.number(),
+      /** Pages sent as they are, and those that are zero, of which only that is told. */
+      normal: count,
+      duplicate: count,
       "dirty-pages-rate": count.optional(),
       "dirty-sync-count": count,
       "page-size": count,

@@ -130,27 +130,37 @@ export async function incomingState(context: QemuContext, instanceUid: string): 
     throw error;
   }
   if (found.run.incoming?.resumed === true || status.running) return "running";
-  return status.status !== "inmigrate" && hasArrived(migration) ? "complete" : "waiting";
+  return status.status !== "inmigrate" && ARRIVED.includes(migration.status ?? "") ? "complete" : "waiting";
 }
 
 /** In post-copy the CPUs' state has arrived while memory still comes. */
-const hasArrived = ({ status }: Migration): boolean => status === "completed" || status === "postcopy-active";
+const ARRIVED = ["completed", "postcopy-active"];
+
+/** Whether an event says so. */
+export const hasArrived = isMigration(...ARRIVED);
 
 /**
  * Lets the guest run. The source may know of the completion a little earlier than this side: that is waited for. `cont` is never
- * sent before: QEMU would keep it in mind and start the guest by itself.
+ * sent before: QEMU would keep it in mind and start the guest by itself. `ownDisks` is waited for once the guest is all here: with
+ * an export that can be written to, `cont` could not lock its disk, and nothing makes up for that later.
  */
-export async function resume(context: QemuContext, events: MoveEvents, instanceUid: string): Promise<void> {
+export async function resume(
+  context: QemuContext,
+  events: MoveEvents,
+  instanceUid: string,
+  ownDisks: () => Promise<void>,
+): Promise<void> {
   const { until, stop } = events.listen(instanceUid);
   try {
     let state = await incomingState(context, instanceUid);
     if (state === "waiting") {
-      const arrived = isMigration("completed", "postcopy-active", "failed");
+      const arrived = isMigration(...ARRIVED, "failed");
       await until(arrived, "the guest's state", { ms: MOVE_DEADLINE.complete });
       state = await incomingState(context, instanceUid);
     }
     if (state !== "complete" && state !== "running") throw new Error(`the guest cannot run here: its state is ${state}`);
     const qmp = await context.monitors.session(instanceUid, DEADLINE.ask);
+    if (state === "complete") await ownDisks();
     // RARP again at once: the network's switches take it as the sign that the guest is here now
     await Promise.all([
       ...(state === "complete" ? [qmp.execute("cont"), qmp.execute("announce-self", ANNOUNCE)] : []),
@@ -163,21 +173,32 @@ export async function resume(context: QemuContext, events: MoveEvents, instanceU
 
 const ANNOUNCE = { initial: 20, max: 500, rounds: 5, step: 100 };
 
-/** Takes exports, server and credentials away. May be repeated, also when some of it failed. */
+/**
+ * Nobody but the guest writes to its disks from here on. To be called once all of it has arrived: then the source has ended its
+ * mirrors, and nothing is on its way by its connections any more. May be repeated.
+ */
+export async function closeExports(context: QemuContext, events: MoveEvents, instanceUid: string): Promise<void> {
+  const { until, stop } = events.listen(instanceUid);
+  try {
+    const qmp = await context.monitors.session(instanceUid, DEADLINE.ask);
+    const ids = await queryMoveExports(qmp);
+    const options = { deadlineMs: MOVE_DEADLINE.closeInPause };
+    await Promise.all(ids.map((id) => qmp.execute("block-export-del", { id, mode: "hard" }, options)));
+    for (const id of ids) {
+      const gone = (event: QmpEvent): boolean => event.name === "BLOCK_EXPORT_DELETED" && event.data["id"] === id;
+      await until(gone, `closing disk export ${id}`, { ms: MOVE_DEADLINE.closeInPause });
+    }
+  } finally {
+    stop();
+  }
+}
+
+/** Takes exports that are left, server and credentials away. May be repeated, also when some of it failed. */
 export async function closeDisks(context: QemuContext, events: MoveEvents, instanceUid: string): Promise<void> {
   const found = await findIncoming(context, instanceUid);
   if (found?.process) {
     const qmp = await context.monitors.session(instanceUid, DEADLINE.ask);
-    const { until, stop } = events.listen(instanceUid);
-    try {
-      for (const id of await queryMoveExports(qmp)) {
-        await qmp.execute("block-export-del", { id, mode: "hard" });
-        const gone = (event: QmpEvent): boolean => event.name === "BLOCK_EXPORT_DELETED" && event.data["id"] === id;
-        await until(gone, `closing disk export ${id}`, { ms: MOVE_DEADLINE.close });
-      }
-    } finally {
-      stop();
-    }
+    await closeExports(context, events, instanceUid);
     await stopServer(qmp);
     if ((await queryMoveObjects(qmp)).length > 0) {
       await setParameters(qmp, { "tls-creds": "" });

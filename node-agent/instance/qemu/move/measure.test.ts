@@ -10,7 +10,8 @@ const memory = (transferred: number, remaining: number, rounds: number, more: ob
     transferred: transferred * MIB,
     remaining: remaining * MIB,
     total: 1024 * MIB,
-    mbps: 0,
+    normal: (transferred * MIB) / 4096,
+    duplicate: 0,
     "dirty-sync-count": rounds,
     "page-size": 4096,
     ...more,
@@ -74,6 +75,70 @@ describe("the pause that is expected", () => {
     meter.look(0, memory(0, 64, 1), []);
     expect(meter.look(5, memory(1, 0, 2), []).expectedPauseMs).toBe(30);
     expect(meter.look(6, memory(1, 32, 3), []).expectedPauseMs).toBe(1030);
+  });
+
+  test("a first pass over empty memory says nothing of the link, and holds nobody up for ever", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 256, 1), []);
+    // 5 MiB in 0.9 s: what took the time was to find 60,000 pages empty
+    expect(meter.look(900, memory(5, 2, 2, { duplicate: 60_000 }), []).expectedPauseMs).toBe(30 + Math.ceil(2_000 / 32));
+    // an idle guest: the same little is left at each look, for it was only just written
+    for (let at = 920, sent = 5.5, rounds = 9; at < 3_000; at += 20, sent += 0.5, rounds += 7) {
+      const seen = meter.look(at, memory(sent, 2, rounds, { duplicate: 60_000 }), []);
+      expect(seen.expectedPauseMs).toBeLessThan(100);
+    }
+  });
+
+  test("what was sent in a short while is a lower bound of the speed, however little was to be sent", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 1024, 1), []);
+    expect(meter.look(10_000, memory(60, 3, 2), []).expectedPauseMs).toBe(30 + 500);
+    meter.look(10_020, memory(61, 3, 3), []);
+    // 2 MiB within 20 ms
+    expect(meter.look(10_040, memory(63, 3, 4), []).expectedPauseMs).toBe(30 + 30);
+  });
+
+  test("a link that has become slower is seen", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 1024, 1), []);
+    meter.look(1_000, memory(100, 924, 1), []);
+    meter.look(1_020, memory(104, 20, 1), []);
+    expect(meter.look(3_020, memory(124, 20, 2), []).expectedPauseMs).toBe(30 + 2_000);
+  });
+
+  test("time in which nothing was to be sent does not count: neither idle passes, nor a rate that was held down", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 1024, 1), []);
+    meter.look(1_000, memory(100, 924, 1), []);
+    // passes that ended early are in between
+    expect(meter.look(9_000, memory(110, 8, 90), []).memory.bytesPerSecond).toBe(100 * MIB);
+    meter.hold(true);
+    meter.look(9_100, memory(111, 8, 91), []);
+    expect(meter.look(11_000, memory(116, 8, 91), []).memory.bytesPerSecond).toBe(100 * MIB);
+    meter.hold(false);
+    meter.look(11_100, memory(117, 18, 92), []);
+    expect(meter.look(11_600, memory(127, 8, 92), []).memory.bytesPerSecond).toBe(20 * MIB);
+  });
+
+  test("a mirror that only follows what the guest writes is not taken for a slow one", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 1024, 1), [mirror(0, 500)]);
+    meter.look(10_000, memory(1000, 0, 2), [mirror(490, 500)]);
+    // 6 MiB in 30 s, each written when the one before was copied
+    for (let at = 15_000; at <= 40_000; at += 5_000) {
+      const seen = meter.look(at, memory(1000, 0, 3), [mirror(490 + at / 5_000, 491 + at / 5_000)]);
+      expect(seen.expectedPauseMs).toBe(30 + Math.ceil(1_000 / 49));
+    }
+  });
+
+  test("a guest that has stopped writing is told so", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 1024, 1), []);
+    meter.look(10_000, memory(1000, 20, 2, { "dirty-pages-rate": 12_800 }), []);
+    meter.round(11_000);
+    const seen = meter.look(12_000, memory(1020, 0, 3, { "dirty-pages-rate": 0 }), []);
+    expect(seen.memory.dirtyBytesPerSecond).toBe(0);
+    expect(seen.expectedPauseMs).toBe(30);
   });
 
   test("another migration is measured anew", () => {

@@ -12,95 +12,150 @@ const TELLING_MS = 20;
 /** For a guest whose memory was so empty that copying it told nothing of the link; bytes per second. */
 const CAUTIOUS_RATE = 32 * 2 ** 20;
 
-interface Sample {
+/** What was counted at one moment. */
+interface Counts {
+  /** Any clock in ms that does not jump. */
   at: number;
-  memoryBytes: number;
-  diskBytes: number;
-  rounds: number;
-  remainingBytes: number;
+  /** Sent so far. */
+  bytes: number;
+  /** Waits to be sent. */
+  left: number;
 }
+
+interface MemoryCounts extends Counts {
+  rounds: number;
+  /** Pages sent as they are, and those that are zero: of them next to nothing is sent. */
+  normal: number;
+  zero: number;
+  held: boolean;
+}
+
+/**
+ * A speed, measured from one look to a later one. Whatever passed is a lower bound of it; it is the speed itself only if there was
+ * something to send all the time and nothing else to do (`telling`).
+ */
+class Speed<T extends Counts> {
+  readonly #telling: (from: T, to: T) => boolean;
+  #from: T | undefined;
+  #measured: number | undefined;
+  #atLeast = 0;
+
+  constructor(telling: (from: T, to: T) => boolean) {
+    this.#telling = telling;
+  }
+
+  look(now: T): void {
+    const from = (this.#from ??= now);
+    const ms = now.at - from.at;
+    const bytes = now.bytes - from.bytes;
+    const little = from.left < TELLING_BYTES;
+    if (ms < TELLING_MS || (!little && bytes < TELLING_BYTES)) return;
+    const rate = (bytes / ms) * 1000;
+    if (!little && this.#telling(from, now)) {
+      this.#measured = rate;
+      this.#atLeast = 0; // the link may have become slower
+    } else this.#atLeast = Math.max(this.#atLeast, rate);
+    this.#from = now;
+  }
+
+  /** What comes is not measured together with what was. */
+  restart(): void {
+    this.#from = undefined;
+  }
+
+  /** Bytes per second; 0: nothing is known. */
+  get seen(): number {
+    return Math.max(this.#measured ?? 0, this.#atLeast);
+  }
+
+  /** The same to reckon with: `otherwise`, or the bound if that is more, where only bounds are known. */
+  estimate(otherwise: number): number {
+    return this.#measured === undefined ? Math.max(otherwise, this.#atLeast) : this.seen;
+  }
+}
+
+/** In one pass, or from one to the next, QEMU always has something to send; more of them may have been empty ones. */
+const tellsOfMemory = (from: MemoryCounts, to: MemoryCounts): boolean =>
+  to.rounds - from.rounds <= 1 && to.zero - from.zero <= to.normal - from.normal && !from.held && !to.held;
+
+const tellsOfDisks = (_: Counts, to: Counts): boolean => to.left >= TELLING_BYTES;
 
 /** Speeds, measured from one look to the next. `at` is any clock in ms that does not jump. */
 export class Meter {
-  #first: Sample | undefined;
-  #base: Sample | undefined;
-  #diskBase: Sample | undefined;
-  #round: { at: number; number: number } | undefined;
-  #memoryRate: number | undefined;
-  #diskRate: number | undefined;
+  #begunAt: number | undefined;
+  #sent = 0;
+  #memory = new Speed(tellsOfMemory);
+  #disks = new Speed(tellsOfDisks);
+  #roundAt: number | undefined;
+  #held = false;
   #dirtyRate: number | undefined;
+  #writingMeasured = false;
 
   /** Takes a look; gives what it makes of it and all earlier ones. */
   look(at: number, migration: Migration, mirrors: readonly MirrorJob[]): MoveCounters {
     const ram = migration.ram;
     const disk = sum(mirrors);
-    const sample: Sample = {
-      at,
-      memoryBytes: ram?.transferred ?? 0,
-      diskBytes: disk.doneBytes,
-      rounds: ram?.["dirty-sync-count"] ?? 0,
-      remainingBytes: ram?.remaining ?? 0,
-    };
-    if (this.#base && sample.memoryBytes < this.#base.memoryBytes) this.reset(); // another migration
-    this.#first ??= sample;
-    this.#base ??= sample;
-    this.#diskBase ??= sample;
-    if (this.#base.remainingBytes < TELLING_BYTES) {
-      this.#base = sample; // there was too little to send: that says nothing of the link
-    } else if (tells(sample.memoryBytes - this.#base.memoryBytes, at - this.#base.at)) {
-      this.#memoryRate = ((sample.memoryBytes - this.#base.memoryBytes) / (at - this.#base.at)) * 1000;
-      this.#base = sample;
-    }
-    if (tells(sample.diskBytes - this.#diskBase.diskBytes, at - this.#diskBase.at)) {
-      this.#diskRate = ((sample.diskBytes - this.#diskBase.diskBytes) / (at - this.#diskBase.at)) * 1000;
-      this.#diskBase = sample;
-    }
-    this.#measureWriting(sample, ram);
-    const remaining = sample.remainingBytes;
+    const bytes = ram?.transferred ?? 0;
+    const left = ram?.remaining ?? 0;
+    const rounds = ram?.["dirty-sync-count"] ?? 0;
+    if (bytes < this.#sent) this.reset(); // another migration
+    this.#sent = bytes;
+    this.#begunAt ??= at;
+    this.#memory.look({ at, bytes, left, rounds, normal: ram?.normal ?? 0, zero: ram?.duplicate ?? 0, held: this.#held });
+    this.#disks.look({ at, bytes: disk.doneBytes, left: disk.totalBytes - disk.doneBytes });
+    this.#measureWriting(at - this.#begunAt, ram);
     const counters: MoveCounters = {
       disk,
       memory: {
-        doneBytes: Math.max(0, (ram?.total ?? 0) - remaining),
+        doneBytes: Math.max(0, (ram?.total ?? 0) - left),
         totalBytes: ram?.total ?? 0,
-        remainingBytes: remaining,
-        bytesPerSecond: Math.round(this.#memoryRate ?? 0),
+        remainingBytes: left,
+        bytesPerSecond: Math.round(this.#memory.seen),
         dirtyBytesPerSecond: Math.round(this.#dirtyRate ?? 0),
-        rounds: sample.rounds,
+        rounds,
         ...throttled(migration["cpu-throttle-percentage"]),
       },
-      expectedPauseMs: this.#expectedPause(sample, disk.totalBytes - disk.doneBytes),
+      // until the first pass is over nothing is known of what the guest writes
+      expectedPauseMs: rounds < 2 ? undefined : this.#expectedPause(at, left, disk.totalBytes - disk.doneBytes),
     };
     return migration.downtime === undefined ? counters : { ...counters, downtimeMs: migration.downtime };
   }
 
   /** A pass over memory has begun. */
   round(at: number): void {
-    this.#round = { at, number: (this.#round?.number ?? 0) + 1 };
+    this.#roundAt = at;
+  }
+
+  /** Rates have been set anew; `held`: so low that what is sent says nothing of the link. */
+  hold(held: boolean): void {
+    this.#held = held;
+    this.#memory.restart();
+    this.#disks.restart();
   }
 
   reset(): void {
-    this.#first = this.#base = this.#diskBase = undefined;
-    this.#round = undefined;
-    this.#memoryRate = this.#dirtyRate = undefined;
+    this.#memory = new Speed(tellsOfMemory);
+    this.#disks.restart();
+    this.#sent = 0;
+    this.#begunAt = this.#roundAt = this.#dirtyRate = undefined;
+    this.#writingMeasured = false;
   }
 
   /** QEMU's own measure needs a second; before that it is what a pass found over the time since the one before. */
-  #measureWriting(sample: Sample, ram: Migration["ram"]): void {
+  #measureWriting(sinceMs: number, ram: Migration["ram"]): void {
     const measured = (ram?.["dirty-pages-rate"] ?? 0) * (ram?.["page-size"] ?? 0);
-    if (measured > 0) this.#dirtyRate = measured;
-    else if (sample.rounds === 2 && this.#first && sample.at - this.#first.at > TELLING_MS) {
-      this.#dirtyRate ??= (sample.remainingBytes / (sample.at - this.#first.at)) * 1000;
-    }
+    // once it has measured, a guest that writes nothing more is told, too
+    this.#writingMeasured ||= measured > 0;
+    if (this.#writingMeasured) this.#dirtyRate = measured;
+    else if (ram?.["dirty-sync-count"] === 2 && sinceMs > TELLING_MS) this.#dirtyRate ??= (ram.remaining / sinceMs) * 1000;
   }
 
-  #expectedPause(sample: Sample, diskRemaining: number): number | undefined {
-    // until the first pass is over nothing is known of what the guest writes
-    if (sample.rounds < 2) return undefined;
-    const rate = this.#memoryRate ?? CAUTIOUS_RATE;
-    const since = this.#round ? Math.max(0, sample.at - this.#round.at) : 0;
+  #expectedPause(at: number, left: number, diskLeft: number): number {
+    const rate = this.#memory.estimate(CAUTIOUS_RATE);
+    const since = this.#roundAt === undefined ? 0 : Math.max(0, at - this.#roundAt);
     const unseen = ((this.#dirtyRate ?? 0) * since) / 1000;
-    const memory = ((sample.remainingBytes + unseen) / rate) * 1000;
-    const disk = diskRemaining === 0 ? 0 : (diskRemaining / (this.#diskRate ?? rate)) * 1000;
+    const memory = ((left + unseen) / rate) * 1000;
+    const disk = diskLeft === 0 ? 0 : (diskLeft / this.#disks.estimate(rate)) * 1000;
     return Math.ceil(memory + disk + OVERHEAD_MS);
   }
 }
@@ -108,8 +163,6 @@ export class Meter {
 /** The one percent that an idle throttle may take is none. */
 const throttled = (percent: number | undefined): { throttlePercent?: number } =>
   percent === undefined || percent <= 1 ? {} : { throttlePercent: percent };
-
-const tells = (bytes: number, ms: number): boolean => bytes >= TELLING_BYTES && ms >= TELLING_MS;
 
 function sum(mirrors: readonly MirrorJob[]): { doneBytes: number; totalBytes: number } {
   let doneBytes = 0;

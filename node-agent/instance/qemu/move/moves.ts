@@ -10,6 +10,7 @@ import type {
   OutgoingPlan,
   OutgoingState,
 } from "../../move.ts";
+import { errorText } from "../../../errors.ts";
 import type { QemuContext } from "../context.ts";
 import type { Locks } from "../locks.ts";
 import { checkUid } from "../notes.ts";
@@ -17,7 +18,7 @@ import type { QmpEvent } from "../qmp/session.ts";
 import { queryMigrate, setParameters } from "./commands.ts";
 import { moveEvent, MoveEvents } from "./events.ts";
 import { giveUp, release } from "./give-up.ts";
-import { abandon, closeDisks, incomingState, receive, resume } from "./incoming.ts";
+import { abandon, closeDisks, closeExports, hasArrived, incomingState, receive, resume } from "./incoming.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Marks, monitorOf, type MoveParts } from "./parts.ts";
 import { Switchover } from "./switchover.ts";
@@ -39,6 +40,9 @@ export class QemuMoves implements MoveDriver {
   readonly #parts: MoveParts;
   readonly #watchers = new Map<string, Set<(event: MoveEvent) => void>>();
   readonly #out = new Map<string, OnItsWay>();
+  /** Guests that come, and once one is all here: when its disks are its own. */
+  readonly #in = new Map<string, Promise<void> | undefined>();
+  readonly #resuming = new Set<string>();
   readonly #changed: (instanceUid: string) => void;
 
   /** `changed` is called when `observe` would tell something else; `locks` are the driver's own. */
@@ -54,6 +58,11 @@ export class QemuMoves implements MoveDriver {
     };
   }
 
+  /** Whether the guest is in its pause, or near it, at this end: nothing is asked of its QEMU then that the move does not need. */
+  isPausing(instanceUid: string): boolean {
+    return this.#resuming.has(instanceUid) || this.#out.get(instanceUid)?.switchover.isAllowed === true;
+  }
+
   /** The driver hands over what QEMU tells. */
   onEvent(instanceUid: string, event: QmpEvent): void {
     this.#parts.events.tell(instanceUid, event);
@@ -61,6 +70,7 @@ export class QemuMoves implements MoveDriver {
       this.#onRound(instanceUid);
       return;
     }
+    if (hasArrived(event) && this.#in.has(instanceUid)) void this.#ownDisks(instanceUid);
     const told = moveEvent(event);
     if (!told) return;
     this.#mark(instanceUid, told);
@@ -84,6 +94,7 @@ export class QemuMoves implements MoveDriver {
       signal.throwIfAborted();
       try {
         const offer = await receive(this.#context, plan, signal);
+        this.#in.set(instanceUid, undefined);
         this.#parts.marks.add(instanceUid, "listening");
         return offer;
       } finally {
@@ -96,16 +107,26 @@ export class QemuMoves implements MoveDriver {
     return incomingState(this.#context, checkUid(instanceUid));
   }
 
-  resume(instanceUid: string): Promise<void> {
-    return resume(this.#context, this.#parts.events, checkUid(instanceUid));
+  async resume(instanceUid: string): Promise<void> {
+    this.#resuming.add(checkUid(instanceUid));
+    try {
+      await resume(this.#context, this.#parts.events, instanceUid, () => this.#ownDisks(instanceUid));
+    } finally {
+      this.#resuming.delete(instanceUid);
+    }
   }
 
   closeDisks(instanceUid: string): Promise<void> {
-    return this.#locks.run(checkUid(instanceUid), () => closeDisks(this.#context, this.#parts.events, instanceUid));
+    return this.#locks.run(checkUid(instanceUid), async () => {
+      await closeDisks(this.#context, this.#parts.events, instanceUid);
+      this.#in.delete(instanceUid);
+      this.#changed(instanceUid); // what it does was not looked at in its pause
+    });
   }
 
   abandon(instanceUid: string): Promise<void> {
     return this.#locks.run(checkUid(instanceUid), async () => {
+      this.#in.delete(instanceUid);
       await abandon(this.#context, instanceUid).finally(() => this.#changed(instanceUid));
     });
   }
@@ -197,6 +218,18 @@ export class QemuMoves implements MoveDriver {
   async blockers(instanceUid: string): Promise<string[]> {
     checkUid(instanceUid);
     return (await queryMigrate(await monitorOf(this.#parts, instanceUid)))["blocked-reasons"] ?? [];
+  }
+
+  /** Once; whoever comes later waits for the same. Never throws: a guest runs without its disks' locks rather than not at all. */
+  #ownDisks(instanceUid: string): Promise<void> {
+    const begun = this.#in.get(instanceUid);
+    if (begun !== undefined) return begun;
+    const closing = closeExports(this.#context, this.#parts.events, instanceUid).catch((error: unknown) => {
+      this.#in.delete(instanceUid);
+      this.#context.log.warn({ instanceUid, error: errorText(error) }, "a disk is not locked: its export could not be closed");
+    });
+    this.#in.set(instanceUid, closing);
+    return closing;
   }
 
   #on(instanceUid: string): OnItsWay {

@@ -23,8 +23,8 @@ export const MOVE_DEADLINE = {
   switchover: 30_000,
   /** How long the target may lag behind the source's `complete`. */
   complete: 5_000,
-  /** For an export to be gone. */
-  close: 5_000,
+  /** For an export to be gone: the guest may stand still for as long. */
+  closeInPause: 1_000,
   /** For breaking connections; answered beside the main loop, so even a stuck QEMU is quick. */
   yank: 2_000,
   /** For each step of giving up. */

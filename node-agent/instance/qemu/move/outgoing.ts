@@ -146,6 +146,7 @@ export class Outgoing {
   async #applyRates(): Promise<void> {
     const qmp = await monitorOf(this.#parts, this.instanceUid);
     const { memory, mirror } = this.#shares();
+    this.meter.hold(this.#paced);
     const mirrors = this.#mirrors === 0 || this.#paced ? [] : (await queryMirrors(qmp)).filter((one) => !one.concluded);
     await Promise.all([
       setParameters(qmp, { "max-bandwidth": memory }),

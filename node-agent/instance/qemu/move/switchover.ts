@@ -13,6 +13,10 @@ const IDLE_ROUND_MS = 20;
 const IDLE_FOR_MS = 250;
 /** A slowed one is let loose after this, to see whether the guest is still idle. */
 const PACED_FOR_MS = 2_000;
+/** Between two looks at least: an idle guest's QEMU makes thousands of passes a second, and each look asks it twice. */
+const LOOK_EVERY_MS = 15;
+/** And at most, once the guest may be stopped: a pass may be long, and what is left of it soon short enough. */
+const LOOK_AGAIN_MS = 250;
 
 export class Switchover {
   readonly #parts: MoveParts;
@@ -22,6 +26,8 @@ export class Switchover {
   #stopSent = false;
   #looking = false;
   #again = false;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  #nextLook: object | undefined;
   #lastRound = 0;
   #idleSince = 0;
   #unpace: object | undefined;
@@ -51,6 +57,11 @@ export class Switchover {
     await this.#outgoing.setFree();
     // a slowed QEMU may sleep for a moment yet: the guest runs until it is awake, which its next round tells
     if (!slowed) this.#look();
+  }
+
+  /** Whether the guest may be, or was, stopped here for its switchover. */
+  get isAllowed(): boolean {
+    return this.#allowedMs !== undefined && !this.#closed;
   }
 
   /** Whether post-copy was asked for, so that the guest may be at the target already. */
@@ -98,6 +109,7 @@ export class Switchover {
   close(): void {
     this.#closed = true;
     this.#parts.context.clock.clearTimeout(this.#unpace);
+    this.#parts.context.clock.clearTimeout(this.#nextLook);
   }
 
   async #failIf(event: QmpEvent): Promise<void> {
@@ -106,26 +118,39 @@ export class Switchover {
     if (what?.kind === "failed") throw await this.#outgoing.failure();
   }
 
-  /** One look at a time; a round that begins meanwhile makes another. */
+  /** One look at a time, and not too many of them; a round that begins meanwhile makes another. */
   #look(): void {
     this.#again = true;
     if (this.#looking) return;
-    this.#looking = true;
-    this.#lookUntilCalm()
-      .catch((error: unknown) => {
-        const { instanceUid } = this.#outgoing;
-        if (!this.#closed)
-          this.#parts.context.log.warn({ instanceUid, error: errorText(error) }, "the guest could not be stopped");
-      })
-      .finally(() => {
-        this.#looking = false;
-      });
+    const { clock } = this.#parts.context;
+    const wait = this.#lookedAt + LOOK_EVERY_MS - clock.monotonic();
+    if (wait > 0) this.#lookIn(wait);
+    else void this.#lookNow();
   }
 
-  async #lookUntilCalm(): Promise<void> {
-    while (this.#again && !this.#stopSent && !this.#closed) {
-      this.#again = false;
+  #lookIn(ms: number): void {
+    const { clock } = this.#parts.context;
+    clock.clearTimeout(this.#nextLook);
+    if (this.#stopSent || this.#closed) return;
+    this.#nextLook = clock.setTimeout(() => {
+      if (!this.#looking) void this.#lookNow();
+    }, ms);
+  }
+
+  async #lookNow(): Promise<void> {
+    if (this.#stopSent || this.#closed) return;
+    const { clock, log } = this.#parts.context;
+    this.#looking = true;
+    this.#again = false;
+    this.#lookedAt = clock.monotonic();
+    try {
       await this.#stopIfShort();
+    } catch (error) {
+      const { instanceUid } = this.#outgoing;
+      if (!this.#closed) log.warn({ instanceUid, error: errorText(error) }, "the guest could not be stopped");
+    } finally {
+      this.#looking = false;
+      this.#lookIn(this.#again ? LOOK_EVERY_MS : LOOK_AGAIN_MS);
     }
   }
 
