@@ -2,6 +2,7 @@
 import { eventually, kubectl } from "../kit/cluster.ts";
 import { freezeApiServer, killApiServer, powerCut, powerOn, startApiServer, thawApiServer } from "../lab/faults.ts";
 import { inNode, lab } from "../lab/index.ts";
+import { addressOf, cutLink } from "../kit/link.ts";
 
 const SYSTEM = "drover-system";
 const AGENT = "^node /opt/drover/node-agent/main.ts$";
@@ -70,19 +71,6 @@ const qemuOf = (guest: string): string => `^/usr/bin/qemu-system-x86_64 -name gu
 const killQemu = async (node: string, guest: string): Promise<Struck> => {
   await killOn(node, qemuOf(guest));
   return { killed: [{ node, at: Date.now() }], mend: nothing };
-};
-
-const addressOf = async (node: string): Promise<string> => {
-  const found = lab().nodes.find(({ name }) => name === node);
-  if (found === undefined) throw new Error(`the lab has no node ${node}`);
-  return found.address;
-};
-
-/** Frames to the peer go to a hardware address that nobody has: they vanish without a word, as on a cut wire. */
-const cutLink = async (from: string, to: string): Promise<() => Promise<void>> => {
-  const peer = await addressOf(to);
-  await inNode(from, "ip", ["neigh", "replace", peer, "lladdr", "02:00:00:00:00:01", "nud", "permanent", "dev", "eth0"]);
-  return async () => void (await inNode(from, "ip", ["neigh", "del", peer, "dev", "eth0"]));
 };
 
 const fails = async (work: () => Promise<unknown>, what: string): Promise<void> => {

@@ -96,6 +96,8 @@ export type MoveEvent =
   /** CPUs stopped, nearly all copied: QEMU waits for `finish`. */
   | { kind: "held" }
   | { kind: "complete" }
+  /** Post-copy: the connection broke while memory was missing at the target; it waits for `receiveRest` and `sendRest`. */
+  | { kind: "interrupted" }
   /** QEMU gave up copying the memory; the guest runs on here once `giveUp` is through. */
   | { kind: "failed"; message: string }
   /** QEMU's process, or the connection to it, has ended. */
@@ -151,6 +153,10 @@ export interface MoveDriver {
   throttle(instanceUid: string, on: boolean): Promise<void>;
   /** The guest may go on at the target before all its memory is there. Throws where the offer said no. */
   postCopy(instanceUid: string): Promise<void>;
+  /** Target, in post-copy: lets go of a connection that broke, and listens for the rest of the memory. May be repeated. */
+  receiveRest(instanceUid: string): Promise<Offer>;
+  /** Source, in post-copy: sends the rest of the memory over a new connection. Resolves when it is on its way. */
+  sendRest(instanceUid: string, offer: Pick<Offer, "address" | "ramPort">): Promise<void>;
   /**
    * Undoes a move at the source within its deadline, dead link or not: nothing of it is left and the guest runs (unless it stood
    * still before). Also from complete: the caller knows that the target never ran.

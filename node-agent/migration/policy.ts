@@ -40,7 +40,7 @@ const GAIN = 0.9;
  * has written at least nine tenths of what was sent, over three passes, and what is left has not shrunk.
  */
 export function decidePolicy(facts: PolicyFacts): PolicyDecision {
-  const { now, since, policy, samples } = facts;
+  const { policy, samples } = facts;
   const latest = samples.at(-1)?.counters;
   const expected = latest?.expectedPauseMs;
   // The first pass sends everything: what is expected during it is made up.
@@ -48,7 +48,7 @@ export function decidePolicy(facts: PolicyFacts): PolicyDecision {
     return { do: "switch" };
   }
   const figures = stall(samples);
-  if (now - since >= policy.timeoutMs) {
+  if (isLate(facts)) {
     const words = figures === undefined || latest === undefined ? {} : { stalled: `${saying(figures, facts)}; the time is over` };
     return { do: "abort", reason: figures === undefined ? "TimedOut" : "NotConverging", ...words };
   }
@@ -65,6 +65,10 @@ export function decidePolicy(facts: PolicyFacts): PolicyDecision {
   if (facts.throttled) return { do: "wait", stalled: `${words}; ${instead}its CPUs are slowed by ${percent} %` };
   return { do: "throttle", stalled: `${words}; ${instead}its CPUs are slowed` };
 }
+
+/** Whether copying, of disks or memory, has taken longer than it may. */
+export const isLate = ({ now, since, policy }: Pick<PolicyFacts, "now" | "since" | "policy">): boolean =>
+  now - since >= policy.timeoutMs;
 
 /** The last passes, if none of them gained. */
 function stall(samples: readonly Sample[]): MoveCounters | undefined {

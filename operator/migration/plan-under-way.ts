@@ -127,8 +127,11 @@ function switching(facts: MoveFacts, record: Handover, cause: Cause | undefined)
   const late = cause === undefined ? "" : `; too late to give it up (${cause.message})`;
   const silent = [facts.source, facts.target].find(({ state }) => state === "Silent");
   const waits = silent === undefined || silent.state !== "Silent" ? "" : `; waits for ${silent.message}`;
+  const rest = sourceOf(facts.migration)?.message;
   const where =
-    record.state === "Target" ? `the guest may run on node ${targetNode} now` : `from node ${sourceNode} to node ${targetNode}`;
+    record.state === "Target"
+      ? `the guest may run on node ${targetNode} now${rest === undefined ? "" : `: ${rest}`}`
+      : `from node ${sourceNode} to node ${targetNode}`;
   return { reason: cause === undefined ? "SwitchingOver" : "TooLate", message: `it is switched over: ${where}${late}${waits}` };
 }
 

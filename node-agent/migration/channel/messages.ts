@@ -14,6 +14,8 @@ export const sourceMessage = z.discriminatedUnion("type", [
   z.object({ type: z.literal("go"), attempt: z.int(), postCopy: z.boolean() }),
   /** Post-copy: the rest of the memory has been sent; or its QEMU has ended before that. */
   z.object({ type: z.literal("rest"), sent: z.boolean() }),
+  /** Post-copy: asks where to send the rest of the memory, for the connection broke. */
+  z.object({ type: z.literal("want-rest") }),
   /** The source's QEMU is not connected to the target's any more. */
   z.object({ type: z.literal("let-go") }),
   /** The source runs on, and sends no more. */
@@ -34,6 +36,10 @@ export const targetMessage = z.discriminatedUnion("type", [
   }),
   /** The guest runs here. `marks`: the steps since `go` came, ms. */
   z.object({ type: z.literal("ran"), marks: z.array(z.object({ mark: z.string().max(32), ms: z.number() })).max(16) }),
+  /** Post-copy: the connection broke, and memory is missing here. */
+  z.object({ type: z.literal("interrupted") }),
+  /** Where the rest of the memory is taken, once. */
+  z.object({ type: z.literal("rest-here"), address: z.string().max(64), ramPort: z.int().min(1).max(65_535) }),
   /** It is noted here that a `go` will not be obeyed: only the record counts from now on. */
   z.object({ type: z.literal("refusing") }),
   /** The target takes no more. */

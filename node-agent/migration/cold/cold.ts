@@ -94,6 +94,14 @@ export class ColdMoves implements MoveDriver {
     return Promise.reject(new Error("a guest that does not run has no memory to follow it"));
   }
 
+  receiveRest(): Promise<Offer> {
+    return Promise.reject(new Error("a guest that does not run has no memory to take"));
+  }
+
+  sendRest(): Promise<void> {
+    return Promise.reject(new Error("a guest that does not run has no memory to send"));
+  }
+
   release(): Promise<void> {
     return Promise.resolve();
   }

@@ -5,7 +5,7 @@ import { errorText } from "../../errors.ts";
 import type { TargetMessage } from "../channel/messages.ts";
 import type { MoveNote, Why } from "../notes.ts";
 import { GiveUp, whyOf, type SideParts } from "../parts.ts";
-import { decidePolicy, keepSamples, type Sample } from "../policy.ts";
+import { decidePolicy, isLate, keepSamples, type Sample } from "../policy.ts";
 import { timeText } from "../words.ts";
 import type { Caller } from "./caller.ts";
 import { progressWords } from "./words.ts";
@@ -181,7 +181,7 @@ export class Copying {
     try {
       const counters = await moves.counters(note().instance.uid);
       if (this.#stop.signal.aborted || pausing()) return;
-      if (this.#memory) await this.#follow(counters);
+      await this.#follow(counters);
       if (!this.fits) this.#report(counters);
       this.#lookIn(this.fits ? LATEST_MS : nextLook(counters, this.#memory));
     } catch (error) {
@@ -196,10 +196,15 @@ export class Copying {
     const { moves, note, migration, clock, changed, log } = this.#parts;
     const { policy } = migration().status ?? {};
     const now = clock.monotonic();
-    this.#samples = keepSamples(this.#samples, { at: now, counters });
-    if (policy === undefined) return;
     // The wall's time: an agent that died in between does not make it longer.
     const since = now - Math.max(0, clock.now() - note().since);
+    if (!this.#memory) {
+      // What QEMU counts of memory is of another attempt as yet.
+      if (policy !== undefined && isLate({ now, since, policy })) this.#leave(tooLong(policy.timeoutMs));
+      return;
+    }
+    this.#samples = keepSamples(this.#samples, { at: now, counters });
+    if (policy === undefined) return;
     const decision = decidePolicy({
       now,
       since,
@@ -222,20 +227,25 @@ export class Copying {
         await moves.throttle(note().instance.uid, true);
         return;
       case "abort":
-        this.failed = {
-          reason: decision.reason ?? "TimedOut",
-          message: decision.stalled ?? `copying took longer than policy.timeout (${timeText(policy.timeoutMs)})`,
-          retryable: false,
-        };
-        changed();
+        this.#leave(
+          decision.stalled === undefined
+            ? tooLong(policy.timeoutMs)
+            : { reason: decision.reason ?? "TimedOut", message: decision.stalled, retryable: false },
+        );
         return;
       case "post-copy":
+        this.#report(counters);
         this.postCopy = true;
         this.fits = true;
         changed();
         return;
       case "wait":
     }
+  }
+
+  #leave(why: Why): void {
+    this.failed ??= why;
+    this.#parts.changed();
   }
 
   #report(counters: MoveCounters): void {
@@ -261,6 +271,12 @@ export class Copying {
     }
   }
 }
+
+const tooLong = (timeoutMs: number): Why => ({
+  reason: "TimedOut",
+  message: `copying took longer than policy.timeout (${timeText(timeoutMs)})`,
+  retryable: false,
+});
 
 /** When this pass over the memory will be over, as far as the rate tells: then the next look is worth its while. Pure. */
 export function nextLook({ memory }: MoveCounters, copying: boolean): number {

@@ -10,11 +10,13 @@ import type { TargetMessage } from "../channel/messages.ts";
 import { decideSource } from "../handover/source.ts";
 import { stateOf, type SourceAction, type SourceView } from "../handover/types.ts";
 import type { MoveNote, Why } from "../notes.ts";
+import { OwnNote } from "../own-note.ts";
 import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
 import { newest, writeRecord } from "../record.ts";
 import { Underway, Wake } from "../underway.ts";
 import { Caller } from "./caller.ts";
 import { Copying } from "./copying.ts";
+import { Rest } from "./rest.ts";
 import { pauseWords, progressWords, type Mark } from "./words.ts";
 
 /** How long the connection may be away while the guest runs: the target's agent may be starting anew. */
@@ -43,7 +45,7 @@ export class SourceMove {
   readonly #underway: Underway;
   readonly #copying: Copying;
   #caller: Caller | undefined;
-  #note: MoveNote;
+  readonly #own: OwnNote;
   #migration: Migration;
   #record: Handover | undefined;
   #qemu: OutgoingState | undefined;
@@ -62,11 +64,12 @@ export class SourceMove {
   #askTimer: object | undefined;
   /** The connection by which it was said that the rest of the memory has left. */
   #restSaid: unknown;
+  readonly #rest: Rest;
   readonly #marks: Mark[] = [];
 
   constructor(parts: SourceParts, note: MoveNote, migration: Migration) {
     this.#parts = parts;
-    this.#note = note;
+    this.#own = new OwnNote(parts.notes, note);
     this.#migration = migration;
     this.#record = migration.status?.handover;
     this.#out = note.why;
@@ -88,6 +91,15 @@ export class SourceMove {
       say: (words) => this.#say(words),
       changed: () => this.#changed(),
       pausing: () => this.#stoppedAt !== undefined,
+    });
+    this.#rest = new Rest({
+      ...parts,
+      instanceUid: note.instance.uid,
+      underway: this.#underway,
+      caller: () => this.#call(),
+      say: (words) => this.#say({ ...words, state: "Completed" }),
+      unhold: () => parts.reporter.hold(note.migration, "source", false),
+      later: (ms) => this.#later(ms),
     });
   }
 
@@ -390,8 +402,10 @@ export class SourceMove {
     }
     if (view.note !== "Gone" || state === "Done") return;
     const caller = this.#call();
+    if (this.#qemu === "draining") this.#rest.keepSending(this.#goBy);
     if (this.#note.postCopy !== true || this.#restSaid === caller.connection) return;
     if (this.#qemu === "complete" || this.#qemu === "gone") {
+      this.#rest.ended(this.#qemu === "complete");
       if (caller.send({ type: "rest", sent: this.#qemu === "complete" })) this.#restSaid = caller.connection;
     }
   }
@@ -426,6 +440,13 @@ export class SourceMove {
         return;
       case "ran":
         this.#ran(message.marks);
+        return;
+      case "interrupted":
+        this.#rest.interrupted();
+        this.#wake.call();
+        return;
+      case "rest-here":
+        this.#rest.send(message);
         return;
       case "refusing":
         this.#wake.call();
@@ -465,7 +486,9 @@ export class SourceMove {
     if (stoppedAt !== undefined && this.#ranAt !== undefined) {
       const words = pauseWords(stoppedAt, this.#ranAt, [...driverMarks, ...this.#marks], downtimeMs);
       metrics.paused(words.pauseMs ?? 0);
-      this.#say({ state: "Completed", ...last, ...words, progress: "100%", stalled: undefined, expectedPauseMs: undefined });
+      // By post-copy it is not over yet: rest.ts tells on.
+      const over = this.#note.postCopy === true ? {} : { progress: "100%", stalled: undefined };
+      this.#say({ state: "Completed", ...last, ...words, ...over, expectedPauseMs: undefined });
     } else this.#say({ state: "Completed", ...last });
     reporter.hold(this.#ref, "source", false);
     this.#underway.start(LETTING_GO, async () => {
@@ -506,6 +529,9 @@ export class SourceMove {
       case "ended":
         this.#qemu = undefined;
         break;
+      case "interrupted":
+        this.#rest.interrupted();
+        break;
       case "resume":
       case "state":
     }
@@ -542,10 +568,12 @@ export class SourceMove {
     this.#record = newest(this.#record, record);
   }
 
-  async #writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
-    const next = change(this.#note);
-    await this.#parts.notes.write(next);
-    this.#note = next;
+  get #note(): MoveNote {
+    return this.#own.now;
+  }
+
+  #writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
+    return this.#own.change(change);
   }
 
   #say(words: Partial<MigrationSource> & Pick<MigrationSource, "state">): void {

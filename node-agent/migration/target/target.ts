@@ -10,6 +10,7 @@ import type { TargetLink } from "../channel/server.ts";
 import { decideTarget } from "../handover/target.ts";
 import { stateOf, type TargetAction, type TargetView } from "../handover/types.ts";
 import type { MoveNote, Why } from "../notes.ts";
+import { OwnNote } from "../own-note.ts";
 import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
 import { newest, writeRecord } from "../record.ts";
 import { Underway, Wake } from "../underway.ts";
@@ -19,6 +20,8 @@ const ALONE_MS = 120_000;
 /** After Done: until the source has let go of the disks that it wrote to. */
 const LET_GO_MS = 3_000;
 const ASK_AGAIN_MS = 1_000;
+/** Post-copy: QEMU tells nobody when it has taken in the state of the guest that stands still, so it is asked as often. */
+const ARRIVING_MS = 10;
 
 export interface TargetParts extends SideParts {
   /** Where the source's agent finds this one: host:port. */
@@ -40,7 +43,7 @@ export class TargetMove {
   readonly #parts: TargetParts;
   readonly #wake = new Wake();
   readonly #underway: Underway;
-  #note: MoveNote;
+  readonly #own: OwnNote;
   #migration: Migration;
   #record: Handover | undefined;
   #qemu: IncomingState | undefined;
@@ -66,7 +69,7 @@ export class TargetMove {
 
   constructor(parts: TargetParts, note: MoveNote, migration: Migration) {
     this.#parts = parts;
-    this.#note = note;
+    this.#own = new OwnNote(parts.notes, note);
     this.#migration = migration;
     this.#record = migration.status?.handover;
     this.#out = note.why;
@@ -155,6 +158,10 @@ export class TargetMove {
         this.#later(ASK_AGAIN_MS);
         return undefined;
       }
+    }
+    if (this.#qemu === "waiting" && this.#go && this.#postCopy) {
+      this.#parts.clock.clearTimeout(this.#timer);
+      this.#timer = this.#parts.clock.setTimeout(() => this.#changed(), ARRIVING_MS);
     }
     // One that is being made, or will be, is not one that has died.
     const coming = this.#qemu === "gone" && !this.#destroyed && this.#out === undefined && this.#willPrepare();
@@ -370,6 +377,12 @@ export class TargetMove {
           this.#underway.start("noting that the guest is whole", () => this.#writeNote((note) => ({ ...note, whole: true })));
         else this.#sourceEnded = true;
         break;
+      case "want-rest":
+        this.#underway.start("listening for the rest of the memory", async () => {
+          const { address, ramPort } = await this.#parts.moves.receiveRest(this.#note.instance.uid);
+          link.send({ type: "rest-here", address, ramPort });
+        });
+        return;
       case "let-go":
         this.#letGo = true;
         break;
@@ -387,6 +400,7 @@ export class TargetMove {
 
   #event(event: MoveEvent): void {
     if (event.kind === "complete") this.#mark("complete");
+    if (event.kind === "interrupted") this.#link?.send({ type: "interrupted" });
     if (event.kind === "round" || event.kind === "disk-ready") return;
     this.#changed();
   }
@@ -403,10 +417,12 @@ export class TargetMove {
     this.#wake.call();
   }
 
-  async #writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
-    const next = change(this.#note);
-    await this.#parts.notes.write(next);
-    this.#note = next;
+  get #note(): MoveNote {
+    return this.#own.now;
+  }
+
+  #writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
+    return this.#own.change(change);
   }
 
   #say(words: Partial<MigrationTarget> & Pick<MigrationTarget, "state">): void {

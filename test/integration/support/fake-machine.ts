@@ -151,6 +151,12 @@ export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" |
   postCopy(): Promise<void> {
     return Promise.reject(new Error("not possible"));
   }
+  receiveRest(): Promise<Offer> {
+    return Promise.reject(new Error("not possible"));
+  }
+  sendRest(): Promise<void> {
+    return Promise.reject(new Error("not possible"));
+  }
   giveUp(uid: string): Promise<void> {
     const seen = this.see(uid);
     if (seen === undefined) return Promise.resolve();

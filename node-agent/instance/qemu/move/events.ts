@@ -30,6 +30,8 @@ function migrationEvent(status: string): MoveEvent {
       return { kind: "held" };
     case "completed":
       return { kind: "complete" };
+    case "postcopy-paused":
+      return { kind: "interrupted" };
     case "failed":
     case "cancelled":
       return {

@@ -21,6 +21,7 @@ import { giveUp, release } from "./give-up.ts";
 import { abandon, closeDisks, closeExports, hasArrived, incomingState, receive, resume } from "./incoming.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Marks, monitorOf, type MoveParts } from "./parts.ts";
+import { receiveRest, sendRest } from "./rest.ts";
 import { Switchover } from "./switchover.ts";
 import { slowWrites, THROTTLED, UNTHROTTLED } from "./throttle.ts";
 
@@ -170,6 +171,15 @@ export class QemuMoves implements MoveDriver {
     const qmp = await monitorOf(this.#parts, instanceUid);
     await qmp.execute("migrate-start-postcopy");
     switchover.ignoreWhatIsLeft();
+  }
+
+  receiveRest(instanceUid: string): Promise<Offer> {
+    return receiveRest(this.#context, this.#parts.events, checkUid(instanceUid));
+  }
+
+  sendRest(instanceUid: string, offer: Pick<Offer, "address" | "ramPort">): Promise<void> {
+    const { outgoing } = this.#on(instanceUid);
+    return this.#locks.run(`move of ${instanceUid}`, () => sendRest(this.#parts, outgoing, offer));
   }
 
   async giveUp(instanceUid: string): Promise<void> {

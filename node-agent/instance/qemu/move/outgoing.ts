@@ -65,7 +65,8 @@ export class Outgoing {
           ...ROUND_PARAMETERS,
           ...UNTHROTTLED,
           "max-bandwidth": memory,
-          "max-postcopy-bandwidth": 0,
+          // what the guest waits for goes at once all the same
+          "max-postcopy-bandwidth": this.#limit ?? 0,
           "tls-creds": plan.secret ? TLS : "",
           ...(streams > 0 ? { "multifd-channels": streams } : {}),
         }),
