@@ -37,7 +37,7 @@ export interface Fault {
   strike: (victim: Victim) => Promise<Struck>;
 }
 
-export const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const nothing = async (): Promise<void> => undefined;
 const quiet: Struck = { killed: [], mend: nothing };
 

@@ -20,6 +20,8 @@ export interface Phase {
   copying?: { begun: (now: Migration) => boolean; end: Checkpoint; mib: number };
   /** What the record must say then, and whose guest must run, by the word of the QEMUs themselves. */
   record: readonly string[];
+  /** The instance is stopped, and only its disks move. */
+  cold?: true;
   runs: "source" | "target" | "nobody";
 }
 
@@ -63,6 +65,19 @@ export const phases: readonly Phase[] = [
   { name: "target runs", ...target("write-done"), record: ["Handover", "Target"], runs: "target" },
   { name: "releasing", ...source("release"), record: ["Done"], runs: "target" },
 ];
+
+/** The one phase of a cold move that takes long. */
+export const coldPhase: Phase = {
+  name: "cold, copying",
+  cold: true,
+  copying: {
+    begun: (now) => now.status?.phase === "CopyingDisk" && copied(now, "diskCounters"),
+    end: { side: "source", step: "copy-memory" },
+    mib: 90,
+  },
+  record: ["Copying"],
+  runs: "nobody",
+};
 
 /** Where it is held, or would stop after it. */
 const stopOf = (phase: Phase): Checkpoint | undefined => phase.checkpoint ?? phase.copying?.end;

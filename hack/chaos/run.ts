@@ -83,6 +83,22 @@ const assertIn = async (phase: Phase, victim: Victim, now: Migration, uid: strin
   if (!(await isStillIn(phase, victim))) throw new Error(`the move is past ${phase.name} before the fault strikes`);
 };
 
+const power = async (to: "Running" | "Stopped"): Promise<void> => {
+  await kubectl(["-n", NAMESPACE, "patch", `inst/${NAME}`, "--type=merge", "-p", JSON.stringify({ spec: { power: to } })]);
+  if (to === "Stopped") await waitFor(`inst/${NAME}`, "jsonpath={.status.phase}=Stopped", 90, NAMESPACE);
+};
+
+/** What is left once all have had the time to clear away. */
+const leftInTheEnd = (): Promise<string[]> =>
+  eventually(
+    async () => {
+      const found = await leftovers(await instance(NAMESPACE, NAME));
+      return found.length === 0 ? found : undefined;
+    },
+    60,
+    "nothing is left",
+  ).catch(() => instance(NAMESPACE, NAME).then(leftovers));
+
 /** Runs one case and judges it; throws only when the test itself cannot be done. */
 export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Promise<Outcome> => {
   const begun = performance.now();
@@ -108,12 +124,14 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   let why: string | undefined;
   let acknowledged = first.lastAcked;
   try {
+    if (phase.cold === true) await power("Stopped");
     await apply({
       apiVersion: "drover.dev/v1alpha1",
       kind: "Migration",
       metadata: { name, namespace: NAMESPACE },
       spec: {
         instance: NAME,
+        mode: phase.cold === true ? "Cold" : "Live",
         target: { node: target },
         policy: { maxBytesPerSecond: rateFor(phase, fault), onStall: "Throttle", timeout: "10m" },
       },
@@ -139,6 +157,8 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     why ??= String(error);
     return get<Migration>(`dmig/${name}`, NAMESPACE);
   });
+  const left = phase.cold === true ? await leftInTheEnd() : [];
+  if (phase.cold === true) await power("Running");
   await waitFor(`inst/${NAME}`, "condition=Ready", 180, NAMESPACE).catch((error: unknown) => {
     why ??= `the instance is not ready again: ${String(error)}`;
   });
@@ -146,14 +166,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
     why ??= String(error);
     return undefined;
   });
-  const left = await eventually(
-    async () => {
-      const found = await leftovers(await instance(NAMESPACE, NAME));
-      return found.length === 0 ? found : undefined;
-    },
-    60,
-    "nothing is left",
-  ).catch(() => instance(NAMESPACE, NAME).then(leftovers));
+  left.push(...(await leftInTheEnd()));
   await traces.stop();
   const now = await instance(NAMESPACE, NAME);
   const changes = await readTraces(uid);
@@ -167,7 +180,8 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   if (running.length !== 1 || nodeOfQemu(running[0] ?? "") !== now.status?.nodeName)
     why ??= `it lives on ${now.status?.nodeName}, and the QEMUs that run are ${running.join(", ") || "none"}`;
   if (left.length > 0) why ??= left.join("; ");
-  if (after !== undefined && struck.killed.length === 0 && after.bootId !== first.bootId) why ??= "the guest was booted anew";
+  const mayBoot = phase.cold === true || struck.killed.length > 0;
+  if (after !== undefined && !mayBoot && after.bootId !== first.bootId) why ??= "the guest was booted anew";
   const { phase: seen = "?", reason } = end.status ?? {};
   if (seen !== "Succeeded" && fault.mayEnd?.includes(seen) !== true) why ??= `it should have succeeded: ${wordsOf(end)}`;
   if (seen === "Failed" && (reason === undefined || wordsOf(end) === "")) why ??= "it failed without a reason";
