@@ -20,6 +20,17 @@ const needsDecision = (now: Migration): boolean =>
   now.status?.conditions?.some(({ type, status: is }) => type === "NeedsDecision" && is === "True") ?? false;
 const wordsOf = ({ status: now }: Migration): string => now?.conditions?.find(({ type }) => type === "Ready")?.message ?? "";
 
+/** Why each attempt that was tried again had failed, by the events that tell a user. */
+const failuresOf = async (name: string): Promise<string> =>
+  kubectl([
+    "-n",
+    NAMESPACE,
+    "get",
+    "events",
+    `--field-selector=reason=Retrying,involvedObject.name=${name}`,
+    '-o=jsonpath={range .items[*]}{.message}{"; "}{end}',
+  ]).catch(() => "");
+
 /** When the QEMUs that were killed ended, for they could not say so. */
 const endsOf = (changes: readonly RunChange[], killed: Struck["killed"]): Map<string, number> => {
   const ends = new Map<string, number>();
@@ -99,6 +110,22 @@ const leftInTheEnd = (): Promise<string[]> =>
     "nothing is left",
   ).catch(() => instance(NAMESPACE, NAME).then(leftovers));
 
+/** A guest whose disk could not be written stands still until somebody does what its status asks for. Whether it was so. */
+const mendHalted = async (): Promise<boolean> => {
+  const { status: now } = await eventually(
+    async () => {
+      const seen = await instance(NAMESPACE, NAME);
+      return seen.status?.phase === "Running" || seen.status?.guest?.reason === "DiskError" ? seen : undefined;
+    },
+    180,
+    "the guest runs, or has halted",
+  ).catch(() => instance(NAMESPACE, NAME));
+  if (now?.guest?.reason !== "DiskError") return false;
+  const spec = { restartedAt: new Date().toISOString() };
+  await kubectl(["-n", NAMESPACE, "patch", `inst/${NAME}`, "--type=merge", "-p", JSON.stringify({ spec })]);
+  return true;
+};
+
 /** Runs one case and judges it; throws only when the test itself cannot be done. */
 export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Promise<Outcome> => {
   const begun = performance.now();
@@ -159,6 +186,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   });
   const left = phase.cold === true ? await leftInTheEnd() : [];
   if (phase.cold === true) await power("Running");
+  const halted = await mendHalted();
   await waitFor(`inst/${NAME}`, "condition=Ready", 180, NAMESPACE).catch((error: unknown) => {
     why ??= `the instance is not ready again: ${String(error)}`;
   });
@@ -180,7 +208,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   if (running.length !== 1 || nodeOfQemu(running[0] ?? "") !== now.status?.nodeName)
     why ??= `it lives on ${now.status?.nodeName}, and the QEMUs that run are ${running.join(", ") || "none"}`;
   if (left.length > 0) why ??= left.join("; ");
-  const mayBoot = phase.cold === true || struck.killed.length > 0;
+  const mayBoot = phase.cold === true || halted || struck.killed.length > 0;
   if (after !== undefined && !mayBoot && after.bootId !== first.bootId) why ??= "the guest was booted anew";
   const { phase: seen = "?", reason } = end.status ?? {};
   if (seen !== "Succeeded" && fault.mayEnd?.includes(seen) !== true) why ??= `it should have succeeded: ${wordsOf(end)}`;
@@ -191,13 +219,13 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   return {
     phase: phase.name,
     fault: fault.name,
-    outcome: `${seen}${seen === "Succeeded" ? "" : ` (${reason ?? "?"})`}${retries > 0 ? `, attempt ${retries + 1}` : ""}${decided}`,
+    outcome: `${seen}${seen === "Succeeded" ? "" : ` (${reason ?? "?"})`}${retries > 0 ? `, attempt ${retries + 1}` : ""}${decided}${halted ? ", guest halted" : ""}`,
     recordsLost,
     maxRunningCopies,
     leftovers: left,
     ok: why === undefined,
     ...(why === undefined ? {} : { why }),
-    ...(seen === "Succeeded" && retries === 0 ? {} : { said: wordsOf(end) }),
+    ...(seen === "Succeeded" && retries === 0 ? {} : { said: `${await failuresOf(name)}${wordsOf(end)}` }),
     seconds: Math.round((performance.now() - begun) / 1000),
   };
 };
