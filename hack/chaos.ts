@@ -1,6 +1,6 @@
 /**
  * `make chaos`: everything that can break in a move, broken in every phase of it. PHASE= and FAULT= run a part (a piece of the
- * name is enough). Results go to build/chaos.json as they come: a run that was broken off goes on where it was, and cases that were
+ * name is enough; several with | between them). Results go to build/chaos.json as they come: a run that was broken off goes on where it was, and cases that were
  * not good are tried again. AGAIN=1 begins anew; AGAIN=old repeats what did not run on the present commit, the oldest first. At its
  * end the table goes to docs/chaos.md. Exit status 0 only if every case was good.
  */
@@ -15,7 +15,7 @@ import { labCommand } from "./kit/lab-command.ts";
 const root = path.resolve(import.meta.dirname, "..");
 const results = path.join(root, "build/chaos.json");
 const wanted = (name: string, piece: string | undefined): boolean =>
-  piece === undefined || name.toLowerCase().includes(piece.toLowerCase());
+  piece === undefined || piece.split("|").some((one) => name.toLowerCase().includes(one.toLowerCase()));
 const { PHASE, FAULT, AGAIN, KEEP } = process.env;
 
 const known = async (): Promise<Outcome[]> =>
