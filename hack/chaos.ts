@@ -1,8 +1,8 @@
 /**
  * `make chaos`: everything that can break in a move, broken in every phase of it. PHASE= and FAULT= run a part (a piece of the
- * name is enough; several with | between them). Results go to build/chaos.json as they come: a run that was broken off goes on where it was, and cases that were
- * not good are tried again. AGAIN=1 begins anew; AGAIN=old repeats what did not run on the present commit, the oldest first. At its
- * end the table goes to docs/chaos.md. Exit status 0 only if every case was good.
+ * name is enough; several with | between them). Results go to build/chaos.json as they come: a run that was broken off goes on where
+ * it was, and cases that were not good are tried again. AGAIN=1 begins anew; AGAIN=old repeats what did not run on the present
+ * commit, the oldest first. At its end the table goes to docs/chaos.md. Exit status 0 only if every case was good.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";

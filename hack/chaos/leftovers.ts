@@ -11,6 +11,8 @@ const SCRIPT = [
   'for p in $(pgrep -f "guest=$1," || true); do echo "process"; done',
   'shift; for t in "$@"; do [ -e "/sys/class/net/$t" ] && echo "tap $t"; done',
   'for n in moves/"$0".json cold/"$0"; do [ -e "/var/lib/drover/$n" ] && echo "note $n"; done',
+  // Of migration.dataPorts; others of the node listen as well.
+  'ss -Hltnp "sport >= 49152 and sport <= 49407" | grep qemu | sed "s/^/listens: /"',
   "true",
 ].join("; ");
 
@@ -21,7 +23,7 @@ const seenOn = async (node: string, { metadata, status }: Instance): Promise<str
 };
 
 /**
- * Processes, volumes, files, taps, notes, claims and chassis that the guest has beyond what it needs where it lives; empty when all is
+ * Processes, volumes, exports, files, taps, notes, claims and chassis that the guest has beyond what it needs where it lives; empty when all is
  * as it should be.
  */
 export const leftovers = async (of: Instance): Promise<string[]> => {
@@ -36,7 +38,7 @@ export const leftovers = async (of: Instance): Promise<string[]> => {
       // Only what its life there asks for: one process and its taps.
       const processes = seen.filter((line) => line === "process").length;
       if (processes !== (runs ? 1 : 0)) found.push(`${node}: ${processes} processes`);
-      found.push(...seen.filter((line) => line.startsWith("note")).map((line) => `${node}: ${line}`));
+      found.push(...seen.filter((line) => /^note|^listens/.test(line)).map((line) => `${node}: ${line}`));
     }
   }
   const claims = (await kubectl(["-n", namespace, "get", "pods", "-l", `drover.dev/claim=${name}`, "-o", "name"]))
