@@ -5,6 +5,7 @@
  */
 import { mkdir, readFile, rm } from "node:fs/promises";
 import path from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { execa } from "execa";
 
 interface Count {
@@ -35,15 +36,36 @@ const show = async (command: string, args: string[], minutes: number, env: Recor
     timeout: minutes * 60_000,
     forceKillAfterDelay: 30_000,
   });
-  if (result.failed) say(`failed: ${result.shortMessage}`);
+  if (result.failed) {
+    say(`failed: ${result.shortMessage}`);
+    if (command !== "vitest") failures.push(result.shortMessage);
+  }
   return !result.failed;
 };
 
 interface VitestReport {
   numPassedTests: number;
   numFailedTests: number;
-  testResults: { assertionResults: { fullName: string; status: string }[] }[];
+  testResults: {
+    name: string;
+    message?: string;
+    assertionResults: { fullName: string; status: string; failureMessages?: string[] | null }[];
+  }[];
 }
+
+/** What failed, and how, in a line each: told once more at the end, for of a long log often only the end is kept. */
+const failures: string[] = [];
+
+const firstLine = (text: string | undefined): string => stripVTControlCharacters(text ?? "").split("\n", 1)[0] ?? "";
+
+const noteFailed = (project: string, report: VitestReport): void => {
+  for (const file of report.testResults) {
+    const failed = file.assertionResults.filter(({ status }) => status === "failed");
+    for (const one of failed) failures.push(`${project}: ${one.fullName}: ${firstLine(one.failureMessages?.[0])}`);
+    if (failed.length === 0 && file.message)
+      failures.push(`${project}: ${path.relative(root, file.name)}: ${firstLine(file.message)}`);
+  }
+};
 
 /** A test that did not run is named: nobody should take it for one that passed. */
 const nameSkipped = (project: string, report: VitestReport): void => {
@@ -65,7 +87,10 @@ const vitest = async (project: string, minutes: number, env: Record<string, stri
     (text) => JSON.parse(text) as VitestReport,
     () => undefined,
   );
-  if (parsed) nameSkipped(project, parsed);
+  if (parsed) {
+    nameSkipped(project, parsed);
+    noteFailed(project, parsed);
+  }
   if (!parsed || parsed.numPassedTests === 0) return { passed: 0, failed: Math.max(1, parsed?.numFailedTests ?? 1) };
   // A file that fails to load fails no test: the exit code still says so.
   return { passed: parsed.numPassedTests, failed: good ? 0 : Math.max(1, parsed.numFailedTests) };
@@ -84,6 +109,7 @@ const checkStage = async (): Promise<Count> => {
     timeout: 600_000,
   });
   process.stdout.write(`${result.all}\n`);
+  for (const [, what] of result.all.matchAll(/^ ?FAIL +(.*)$/gm)) failures.push(`check: ${what ?? ""}`);
   const line = /(\d+) passed, (\d+) failed\s*$/.exec(result.all);
   return line ? { passed: Number(line[1]), failed: Number(line[2]) } : { passed: 0, failed: 1 };
 };
@@ -124,5 +150,6 @@ for (const name of wanted) {
   counts.push(count);
 }
 const total = sum(counts);
+if (failures.length > 0) process.stdout.write(`What failed:\n${failures.map((line) => `  ${line}\n`).join("")}`);
 process.stdout.write(`${total.passed} passed, ${total.failed} failed\n`);
 process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
