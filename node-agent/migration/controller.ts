@@ -19,7 +19,7 @@ export interface MovesParts extends SideParts {
   leaving: Pick<Informer<Migration>, "get" | "list">;
   coming: Pick<Informer<Migration>, "get" | "list">;
   source: Pick<SourceParts, "destroy" | "livesHere"> & { nicsOf: (instance: ObjectKey) => string[] };
-  target: Pick<TargetParts, "endpoint" | "prepare" | "destroy" | "claimTrouble">;
+  target: Pick<TargetParts, "endpoint" | "prepare" | "destroy" | "missing" | "claimTrouble">;
   /** A move of this instance, or what it lets others do, has changed. */
   onHold: (instance: ObjectKey) => void;
 }
@@ -86,7 +86,7 @@ export class MoveController {
     return undefined;
   }
 
-  /** An instance or a claim of it changed: a move of it may have waited for that. */
+  /** An instance, or a NIC of it, changed: a move of it may have waited for that. */
   instanceChanged(instanceUid: string): void {
     this.#moves.get(instanceUid)?.move.news(undefined);
   }

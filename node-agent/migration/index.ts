@@ -15,7 +15,6 @@ import {
   type ObjectKey,
   type Pod,
 } from "../../kube/index.ts";
-import { claimState } from "../claim/state.ts";
 import { UserError } from "../errors.ts";
 import type { HostFacts } from "../host/index.ts";
 import type { NodeIdentity } from "../identity/identity.ts";
@@ -35,6 +34,7 @@ import { ColdMoves } from "./cold/cold.ts";
 import type { ColdDisks } from "./cold/outgoing.ts";
 import { destroyColdSource, destroyColdTarget, prepareCold } from "./cold/prepare.ts";
 import { destroySource } from "./source/destroy.ts";
+import { claimTrouble, missingOf } from "./target/place.ts";
 import { destroyTarget, prepareTarget } from "./target/prepare.ts";
 
 export interface MovingParts {
@@ -117,7 +117,8 @@ export class Moving {
               ? prepareCold(side, note, migration, progress, signal)
               : prepareTarget(side, note, migration, progress, signal),
           destroy: (note, signal) => (note.cold === true ? destroyColdTarget(side, note) : destroyTarget(side, note, signal)),
-          claimTrouble: (migration) => this.#claimTrouble(migration),
+          missing: (note, migration) => missingOf(note, migration, { nics: parts.nics, pods: parts.pods.list() }),
+          claimTrouble: (migration) => (parts.pods.hasSynced ? claimTrouble(migration, parts.pods.list()) : undefined),
         },
       },
       (key) => this.#controller.enqueue(key),
@@ -143,6 +144,7 @@ export class Moving {
       for (const one of [old, now]) if (one !== undefined) this.#moves.instanceChanged(one.metadata.uid);
     });
     parts.pods.onChange(() => this.#moves.claimsChanged());
+    parts.nics.onChange(({ instanceUid }) => this.#moves.instanceChanged(instanceUid));
   }
 
   /** What others must leave alone of an instance. */
@@ -218,19 +220,6 @@ export class Moving {
     if (here === undefined || here.metadata.uid !== note.instance.uid) return false;
     const left = migration.status?.sourceClaim?.uid;
     return left === undefined || here.status?.claim?.uid === left;
-  }
-
-  #claimTrouble(migration: Migration): string | undefined {
-    const { pods } = this.#parts;
-    const { uid, name } = migration.status?.targetClaim ?? {};
-    if (uid === undefined || !pods.hasSynced) return undefined;
-    const pod = pods.list().find(({ metadata }) => metadata.uid === uid);
-    // Not to have it in the cache proves nothing: it may be on its way.
-    if (pod === undefined) return undefined;
-    const { state } = claimState(pod, uid);
-    return state === "alive"
-      ? undefined
-      : `its claim ${name ?? ""} on this node ${state === "deleting" ? "is being deleted" : "has ended"}`;
   }
 }
 

@@ -23,6 +23,35 @@ export class Wake {
   }
 }
 
+/** One timer for many reasons: it calls at the earliest time that was asked for since it was cleared. */
+export class Alarm {
+  readonly #clock: Clock;
+  readonly #call: () => void;
+  #timer: object | undefined;
+  #at = Number.POSITIVE_INFINITY;
+
+  constructor(clock: Clock, call: () => void) {
+    this.#clock = clock;
+    this.#call = call;
+  }
+
+  in(ms: number): void {
+    const at = this.#clock.monotonic() + ms;
+    if (at >= this.#at) return;
+    this.#clock.clearTimeout(this.#timer);
+    this.#at = at;
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#at = Number.POSITIVE_INFINITY;
+      this.#call();
+    }, ms);
+  }
+
+  clear(): void {
+    this.#clock.clearTimeout(this.#timer);
+    this.#at = Number.POSITIVE_INFINITY;
+  }
+}
+
 const RETRY = { baseMs: 250, capMs: 5_000, jitter: 0.2 };
 
 /** Work in the background: of each key one at a time, and after a failure not at once again. */

@@ -72,25 +72,31 @@ const FOLLOWS: ReadonlySet<string> = new Set(["SourceGaveUp", "TargetGaveUp"]);
 /** What an end says that only follows the other, or the record. */
 const FOLLOWED: ReadonlySet<string> = new Set([...FOLLOWS, "Cancelled"]);
 
+/** What both ends say of why it is over, the target first. */
+function toldCauses({ migration }: MoveFacts): Cause[] {
+  const said: (MigrationSource | MigrationTarget | undefined)[] = [targetOf(migration), sourceOf(migration)];
+  return said.flatMap((one) => {
+    if (one?.reason === undefined || (one.state !== "GivenUp" && one.state !== "Released")) return [];
+    return [{ reason: one.reason, message: one.message ?? "the agents say no more", retryable: one.retryable === true }];
+  });
+}
+
 /** Which of the two ends says why: the one that gave up of itself, for the other only follows. */
-function saidCause(...said: (MigrationSource | MigrationTarget | undefined)[]): Cause | undefined {
-  const told = said.filter((one) => one?.reason !== undefined && (one.state === "GivenUp" || one.state === "Released"));
-  const own = told.filter((one) => !FOLLOWED.has(one?.reason ?? ""));
-  const first = own.find((one) => one?.retryable === false) ?? own[0] ?? told[0];
-  if (first?.reason === undefined) return undefined;
-  return { reason: first.reason, message: first.message ?? "the agents say no more", retryable: first.retryable === true };
+function firstOf(told: readonly Cause[]): Cause | undefined {
+  const own = told.filter(({ reason }) => !FOLLOWED.has(reason));
+  return own.find(({ retryable }) => !retryable) ?? own[0] ?? told[0];
 }
 
 /** The cause that was noted with the decision, or what the agents say. */
 function causeOf(facts: MoveFacts): Cause | undefined {
-  const { migration } = facts;
-  const [source, target] = [sourceOf(migration), targetOf(migration)];
-  const said = saidCause(target, source);
+  const told = toldCauses(facts);
+  const said = firstOf(told);
   const noted = notedCause(facts);
   // Who only followed may have spoken first; whoever gave up of itself says whether it can pass.
   if (noted === undefined || (said !== undefined && FOLLOWS.has(noted.reason))) return said;
-  const retryable = said?.reason === noted.reason ? said.retryable : PASSING.has(noted.reason);
-  return { ...noted, retryable };
+  // The other end may have come to a reason of its own since: each is asked only about what it said itself.
+  const same = told.find(({ reason }) => reason === noted.reason);
+  return { ...noted, retryable: same?.retryable ?? PASSING.has(noted.reason) };
 }
 
 /** The attempt is over, and the guest runs on at the source. */

@@ -13,8 +13,6 @@ import type { Instance } from "../../crds/instance.ts";
 const MINUTE = 60_000;
 /** Room on another node may be made by hand, or by an autoscaler; a move that never finds any must end in words. */
 const ROOM_MS = 10 * MINUTE;
-/** An image is pulled, a sandbox is made. */
-const HOLDER_MS = 5 * MINUTE;
 /** A bound claim cannot go elsewhere: better another attempt than a long wait. */
 const TARGET_BACK_MS = MINUTE;
 
@@ -70,7 +68,7 @@ function saidBefore({ migration }: MoveFacts): { reason: string; message: string
   return { reason: ready?.reason ?? "Scheduling", message: ready?.message ?? "kube-scheduler looks for a node" };
 }
 
-/** A place at the target: the claim, bound, with its holder running. */
+/** A place at the target: the claim, bound. Its holder starts while the target prepares, whose agent lets no guest come before it runs. */
 function planPlace(facts: MoveFacts, instance: Instance): MovePlan | { node: string; uid: string } {
   const { claim, migration, refused } = facts;
   const lost = (reason: string, message: string): MovePlan => afterFailure(facts, { reason, message, retryable: true });
@@ -94,11 +92,6 @@ function planPlace(facts: MoveFacts, instance: Instance): MovePlan | { node: str
   if (check.state === "fail") return lost(check.reason, check.message);
   if (check.state === "wait")
     return waitFor(facts, check, { forMs: TARGET_BACK_MS, late: ({ reason, message }) => lost(reason, message) });
-  if (!claim.holderRunning) {
-    // Until then no PodDisruptionBudget protects it.
-    const words = { reason: "HolderStarting", message: `the holder of its claim on node ${claim.node} is being started` };
-    return waitFor(facts, words, { forMs: HOLDER_MS, late: ({ reason, message }) => lost(reason, message) });
-  }
   if (migration.spec.target?.node === undefined) {
     const turn = facts.askTurn(claim.node);
     if (!turn.granted) return waitFor(facts, turn);

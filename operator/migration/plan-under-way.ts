@@ -110,7 +110,9 @@ function copying({ migration }: MoveFacts): Problem {
   const { sourceNode = "", targetNode = "" } = migration.status ?? {};
   const words = isCold(migration) ? SAID_COLD : SAID;
   const said = source === undefined ? undefined : words[source.state];
-  if (said !== undefined) return said;
+  // What the target still waits for keeps the guest from being switched over.
+  const lacks = target?.state === "Ready" && target.message !== undefined ? `; node ${targetNode}: ${target.message}` : "";
+  if (said !== undefined) return { ...said, message: `${said.message}${lacks}` };
   if (target?.state === "Ready")
     return { reason: "Connecting", message: `node ${targetNode} is ready; node ${sourceNode} connects to it` };
   const why = target?.message === undefined ? "" : `: ${target.message}`;

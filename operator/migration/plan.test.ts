@@ -144,8 +144,7 @@ describe("its claim at the target", () => {
     ],
     ["was refused by the kubelet", turn({ ended: { reason: "OutOfcpu", message: "none left" } }), "note: Retrying"],
     ["is being deleted", turn({ deleting: true }), "note: Retrying"],
-    ["its holder does not run yet", turn({ holderRunning: false }), "wait: HolderStarting"],
-    ["its holder never runs", turn({ holderRunning: false }, lastedFor(6 * MINUTE)), "note: Retrying"],
+    ["its holder does not run yet", turn({ holderRunning: false }), "begin 1: Preparing"],
     [
       "lies where the guest cannot run",
       turn({}, { nodeFacts: (name) => goodNode(name, { host: undefined }) }),
@@ -350,6 +349,17 @@ describe("given up", () => {
         ...over("SourceGaveUp", {
           source: { attempt: 1, state: "GivenUp", reason: "MemoryCopyFailed", retryable: true },
           target: { attempt: 1, state: "Released", reason: "SourceGaveUp", retryable: true },
+        }),
+        ...gone,
+      },
+      "note: Retrying",
+    ],
+    [
+      "the source gave it up, and was noted; the target came back later, and found a reason of its own",
+      {
+        ...over("MoveBroken", {
+          source: { attempt: 1, state: "GivenUp", reason: "MoveBroken", retryable: true },
+          target: { attempt: 1, state: "Released", reason: "TargetDied", retryable: true },
         }),
         ...gone,
       },

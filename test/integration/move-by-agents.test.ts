@@ -36,6 +36,11 @@ beforeAll(async () => {
     TestAuthority.make(),
     mkdtemp(join(tmpdir(), "drover-moves-")),
   ]);
+  await installed.kubectl.accepted(["apply", "-f", "-"], {
+    apiVersion: "v1",
+    kind: "ServiceAccount",
+    metadata: { name: "default" },
+  });
   client = KubeClient.fromKubeconfig(await readFile(installed.plane.kubeconfig, "utf8"));
   for (const side of ["source", "target"] as const) {
     await writeFile(join(directory, `identity-${NODE[side]}.json`), JSON.stringify(await authority.issue(NODE[side])));
@@ -105,8 +110,9 @@ interface Move {
 }
 
 /** What the operator does until both agents begin: an Instance that runs on n1, and a Migration of it with its record. */
-async function begin(name: string, over: Partial<MigrationStatus> = {}): Promise<Move> {
+async function begin(name: string, over: Partial<MigrationStatus> = {}, { holder = true } = {}): Promise<Move> {
   const { kubectl } = installed;
+  const claim = await makeClaim(name, holder);
   await kubectl.accepted(["apply", "-f", "-"], { ...instance, metadata: { name } });
   const uid = (await kubectl.accepted(["get", "instance", name, "-o", "jsonpath={.metadata.uid}"])).trim();
   const nics = [{ name: "eth0", network: "blue", mac: "52:54:00:00:00:01", ipv4: "10.1.0.5", port: "p", mtu: 1442 }];
@@ -129,7 +135,7 @@ async function begin(name: string, over: Partial<MigrationStatus> = {}): Promise
     sourceNode: "n1",
     targetNode: "n2",
     sourceClaim: { name: `drover-${name}-1`, uid: "claim-1" },
-    targetClaim: { name: `drover-${name}-2`, uid: "claim-2" },
+    targetClaim: { name: `drover-${name}-2`, uid: claim },
     disks: [{ name: "root", sourcePool: "fast", targetPool: "fast", sizeBytes: 1024, copy: true }],
     policy: { maxPauseMs: 300, onStall: "Throttle", timeoutMs: 600_000, tls: true },
     handover: { attempt: 1, state: "Copying" },
@@ -137,6 +143,21 @@ async function begin(name: string, over: Partial<MigrationStatus> = {}): Promise
   });
   return { name, uid, status: () => seen.get({ namespace: NS, name })?.status ?? {} };
 }
+
+/** The claim at the target, with or without a holder that runs; gives its uid. */
+async function makeClaim(name: string, holder: boolean): Promise<string> {
+  const { kubectl } = installed;
+  const pod = `drover-${name}-2`;
+  const spec = { nodeName: NODE.target, automountServiceAccountToken: false, containers: [{ name: "holder", image: "none" }] };
+  await kubectl.accepted(["apply", "-f", "-"], { apiVersion: "v1", kind: "Pod", metadata: { name: pod }, spec });
+  if (holder) await patch("pod", pod, RUNNING);
+  return (await kubectl.accepted(["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"])).trim();
+}
+
+const RUNNING = {
+  phase: "Running",
+  containerStatuses: [{ name: "holder", image: "none", imageID: "none", ready: true, restartCount: 0 }],
+};
 
 const patch = (kind: string, name: string, status: object): Promise<string> =>
   installed.kubectl.accepted(["patch", kind, name, "--subresource=status", "--type=merge", "-p", JSON.stringify({ status })]);
@@ -150,7 +171,10 @@ async function ended(move: Move): Promise<"Done" | "Source"> {
     return now;
   }, within);
   if (state === "Done")
-    await patch("instance", move.name, { nodeName: "n2", claim: { name: "c2", serial: 2, uid: "claim-2", node: "n2" } });
+    await patch("instance", move.name, {
+      nodeName: "n2",
+      claim: { name: "c2", serial: 2, uid: move.status().targetClaim?.uid, node: "n2" },
+    });
   const last = state === "Done" ? ["Released", "Running"] : ["GivenUp", "Released"];
   await vi.waitFor(() => {
     const { source, target } = move.status();
@@ -175,6 +199,25 @@ test("a move, undisturbed", async () => {
   expect(source).toMatchObject({ attempt: 1, state: "Released", progress: "100%", qemuDowntimeMs: 12 });
   expect(source?.pauseMs).toBeGreaterThan(0);
   expect(source?.timeline?.map(({ mark }) => mark)).toEqual(expect.arrayContaining(["gone-noted", "go-sent", "ran"]));
+});
+
+test("the guest is copied while its claim's holder starts, and comes when that runs", async () => {
+  const move = await begin("early", {}, { holder: false });
+  start("source");
+  start("target");
+  const within = { timeout: 20_000, interval: 50 };
+  await vi.waitFor(() => expect(move.status().source?.state).toBe("CopyingMemory"), within);
+  await vi.waitFor(() => expect(move.status().target?.message).toContain("holder of its claim"), within);
+  // by itself the source would go on at its next look
+  await new Promise((resolve) => setTimeout(resolve, 1_500));
+  expect(move.status().handover?.state).toBe("Copying");
+  expect(cpusOf(directory, move.uid)).toEqual({ now: ["n1"], most: 1 });
+  // also after the target's agent was replaced, which has to be told anew
+  await kill("target");
+  start("target");
+  await patch("pod", "drover-early-2", RUNNING);
+  expect(await ended(move)).toBe("Done");
+  expect(move.status().target?.message).toBeUndefined();
 });
 
 /** Where a move may end that lost an agent right there. */

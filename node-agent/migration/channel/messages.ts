@@ -33,6 +33,8 @@ export const targetMessage = z.discriminatedUnion("type", [
     secret: z.object({ identity: z.string().max(128), key: z.string().max(256) }).optional(),
     streams: z.int().min(0).max(64),
     postCopy: z.boolean(),
+    /** Copying may begin; the guest itself may not come before this is true, or not said. The offer is then said again. */
+    settled: z.boolean().optional(),
   }),
   /** The guest runs here. `marks`: the steps since `go` came, ms. */
   z.object({ type: z.literal("ran"), marks: z.array(z.object({ mark: z.string().max(32), ms: z.number() })).max(16) }),

@@ -1,5 +1,5 @@
 /** Disks, then memory, until what is left fits into the pause: what the source does while the guest runs. */
-import type { Migration, MigrationSource } from "../../../crds/migration.ts";
+import type { Migration, MigrationSource, MigrationTarget } from "../../../crds/migration.ts";
 import type { CopiedDisk, MoveCounters, OutgoingPlan, OutgoingState } from "../../instance/move.ts";
 import { errorText } from "../../errors.ts";
 import type { TargetMessage } from "../channel/messages.ts";
@@ -15,10 +15,13 @@ type Offered = Extract<TargetMessage, { type: "offer" }>;
 /** Least and longest wait between two looks at the counters, ms. */
 const SOONEST_MS = 60;
 const LATEST_MS = 1_000;
-/** Until the target's agent has said where to send; it answers from what it has. */
+/** Until the target's agent has said where to send, once it is ready; it answers from what it has, and is asked again on the way. */
 const OFFER_MS = 10_000;
-/** Until the target waits for the guest: image-less volumes, taps and a QEMU, and OVN. */
+const ASK_AGAIN_MS = 2_000;
+/** Until the target waits for the guest: image-less volumes, taps and a QEMU. */
 const READY_MS = 5 * 60_000;
+/** To wait is worth a word after this. */
+const SAY_WAITING_MS = 1_000;
 
 export interface CopyingParts extends Pick<SideParts, "moves" | "checkpoint" | "clock" | "log"> {
   note: () => MoveNote;
@@ -36,7 +39,9 @@ export class Copying {
   readonly #parts: CopyingParts;
   #running: Promise<void> | undefined;
   #stop = new AbortController();
-  #offer: { promise: Promise<Offered>; resolve: (offer: Offered) => void } | undefined;
+  #offer: Offered | undefined;
+  /** The guest itself may come, says the target. */
+  #settled = false;
   #timer: object | undefined;
   #looking = false;
   #lookedAt = Number.NEGATIVE_INFINITY;
@@ -69,7 +74,12 @@ export class Copying {
   }
 
   offered(offer: Offered): void {
-    this.#offer?.resolve(offer);
+    this.#offer ??= offer;
+    // One that says nothing of it says it when all is there.
+    const settled = offer.settled !== false;
+    if (settled && !this.#settled && this.#memory) this.#lookIn(0);
+    this.#settled ||= settled;
+    this.nudge();
   }
 
   /** The target, or the connection to its agent, may be another than it was. */
@@ -92,9 +102,7 @@ export class Copying {
   async #copy(qemu: OutgoingState, signal: AbortSignal): Promise<void> {
     const { moves, note, checkpoint, migration } = this.#parts;
     const { uid } = note().instance;
-    await this.#targetReady(signal);
-    await checkpoint("source", "connect");
-    const offer = await this.#ask(signal);
+    const offer = await this.#whereTo(signal);
     const disks = (migration().status?.disks ?? []).filter(({ copy }) => copy);
     const copy = disks.map(({ name, sizeBytes }): CopiedDisk => ({ disk: name, sizeBytes }));
     const { maxBytesPerSecond } = migration().status?.policy ?? {};
@@ -125,45 +133,37 @@ export class Copying {
     this.#lookIn(SOONEST_MS);
   }
 
-  /** Resolves when the target's agent waits for us and is connected. */
-  async #targetReady(signal: AbortSignal): Promise<void> {
-    const { note, migration, caller, clock } = this.#parts;
+  /**
+   * Resolves with where to send. The target's agent is called as soon as it says where it is, while it makes the guest's place; asked once
+   * for each connection, it answers when it can.
+   */
+  async #whereTo(signal: AbortSignal): Promise<Offered> {
+    const { note, migration, caller, clock, checkpoint } = this.#parts;
     const since = clock.monotonic();
-    for (;;) {
-      const { target } = migration().status ?? {};
-      const ready = target?.attempt === note().attempt && target.state === "Ready";
-      if (ready && caller().open) return;
-      const left = since + READY_MS - clock.monotonic();
-      if (left <= 0) {
-        const message = ready
-          ? `the target's agent is not reached: ${caller().trouble}`
-          : `the target was not ready within ${timeText(READY_MS)}${target?.message === undefined ? "" : `: ${target.message}`}`;
-        throw new GiveUp({ reason: "TargetSilent", message, retryable: true });
+    let asked: { by: unknown; at: number } | undefined;
+    let readyAt: number | undefined;
+    while (this.#offer === undefined) {
+      const waited = clock.monotonic() - since;
+      const said = migration().status?.target;
+      const target = said?.attempt === note().attempt ? said : undefined;
+      if (target?.endpoint !== undefined) {
+        if (asked === undefined) await checkpoint("source", "connect");
+        const { open, connection } = caller();
+        asked ??= { by: undefined, at: clock.monotonic() };
+        if (open && (asked.by !== connection || clock.monotonic() - asked.at >= ASK_AGAIN_MS)) {
+          caller().send({ type: "want-offer" });
+          asked = { by: connection, at: clock.monotonic() };
+        }
       }
-      if (!ready) this.#parts.say({ state: "Waiting" });
-      await this.#pause(left, signal);
+      if (target?.state === "Ready" && caller().open) readyAt ??= clock.monotonic();
+      else readyAt = undefined;
+      const answers = readyAt === undefined || clock.monotonic() - readyAt < OFFER_MS;
+      if (waited >= READY_MS || !answers)
+        throw new GiveUp({ reason: "TargetSilent", message: silent(target, caller), retryable: true });
+      if (waited >= SAY_WAITING_MS) this.#parts.say({ state: "Waiting" });
+      await this.#pause(Math.min(READY_MS - waited, waited < SAY_WAITING_MS ? SAY_WAITING_MS : ASK_AGAIN_MS), signal);
     }
-  }
-
-  async #ask(signal: AbortSignal): Promise<Offered> {
-    const { promise, resolve } = Promise.withResolvers<Offered>();
-    this.#offer = { promise, resolve };
-    let offer: Offered | undefined;
-    void promise.then((one) => {
-      offer = one;
-      this.nudge();
-    });
-    const { clock } = this.#parts;
-    for (const since = clock.monotonic(); clock.monotonic() - since < OFFER_MS; ) {
-      this.#parts.caller().send({ type: "want-offer" });
-      await this.#pause(2_000, signal);
-      if (offer !== undefined) return offer;
-    }
-    throw new GiveUp({
-      reason: "TargetSilent",
-      message: "the target's agent did not say where to send the guest",
-      retryable: true,
-    });
+    return this.#offer;
   }
 
   #lookIn(ms: number): void {
@@ -218,7 +218,7 @@ export class Copying {
     this.#stalled = decision.stalled;
     switch (decision.do) {
       case "switch":
-        if (this.fits) return;
+        if (this.fits || !this.#settled) return;
         this.fits = true;
         changed();
         return;
@@ -234,6 +234,7 @@ export class Copying {
         );
         return;
       case "post-copy":
+        if (!this.#settled) return;
         this.#report(counters);
         this.postCopy = true;
         this.fits = true;
@@ -277,6 +278,15 @@ const tooLong = (timeoutMs: number): Why => ({
   message: `copying took longer than policy.timeout (${timeText(timeoutMs)})`,
   retryable: false,
 });
+
+/** Why nothing was heard of where to send. */
+function silent(target: MigrationTarget | undefined, caller: () => Caller): string {
+  if (target?.endpoint !== undefined && !caller().open) return `the target's agent is not reached: ${caller().trouble}`;
+  const words = target?.message === undefined ? "" : `: ${target.message}`;
+  return target?.state === "Ready"
+    ? "the target's agent did not say where to send the guest"
+    : `the target was not ready within ${timeText(READY_MS)}${words}`;
+}
 
 /** When this pass over the memory will be over, as far as the rate tells: then the next look is worth its while. Pure. */
 export function nextLook({ memory }: MoveCounters, copying: boolean): number {

@@ -7,8 +7,12 @@ import type { SideParts } from "../parts.ts";
 export async function destroySource(parts: SideParts, note: MoveNote, migration: Migration, signal: AbortSignal): Promise<void> {
   const { driver, nics, pools } = parts;
   const { uid } = note.instance;
-  await driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal);
-  await nics.removeAll(uid, note.nics, signal);
+  // Side by side: nobody hears what this QEMU would still send.
+  const ended = await Promise.allSettled([
+    driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal),
+    nics.removeAll(uid, note.nics, signal),
+  ]);
+  for (const one of ended) if (one.status === "rejected") throw one.reason;
   for (const { name, sourcePool, copy } of migration.status?.disks ?? []) {
     if (copy) await pools.removeVolume({ pool: sourcePool, instanceUid: uid, disk: name });
   }

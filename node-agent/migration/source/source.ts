@@ -13,7 +13,7 @@ import type { MoveNote, Why } from "../notes.ts";
 import { OwnNote } from "../own-note.ts";
 import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
 import { newest, writeRecord } from "../record.ts";
-import { Underway, Wake } from "../underway.ts";
+import { Alarm, Underway, Wake } from "../underway.ts";
 import { Caller } from "./caller.ts";
 import { Copying } from "./copying.ts";
 import { Rest } from "./rest.ts";
@@ -61,7 +61,7 @@ export class SourceMove {
   #goBy: unknown;
   #stoppedAt: number | undefined;
   #ranAt: number | undefined;
-  #askTimer: object | undefined;
+  readonly #alarm: Alarm;
   /** The connection by which it was said that the rest of the memory has left. */
   #restSaid: unknown;
   readonly #rest: Rest;
@@ -74,6 +74,7 @@ export class SourceMove {
     this.#record = migration.status?.handover;
     this.#out = note.why;
     this.#stoppedAt = note.stoppedAt;
+    this.#alarm = new Alarm(parts.clock, () => this.#wake.call());
     const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
     this.#underway = new Underway({
       clock: parts.clock,
@@ -99,7 +100,7 @@ export class SourceMove {
       caller: () => this.#call(),
       say: (words) => this.#say({ ...words, state: "Completed" }),
       unhold: () => parts.reporter.hold(note.migration, "source", false),
-      later: (ms) => this.#later(ms),
+      later: (ms) => this.#alarm.in(ms),
     });
   }
 
@@ -131,12 +132,13 @@ export class SourceMove {
     const stop = new AbortController();
     try {
       for (;;) {
+        this.#alarm.clear();
         if (signal.aborted) {
           abortedAt ??= clock.monotonic();
           const finishing = this.#stoppedAt !== undefined && this.#ranAt === undefined;
           const left = abortedAt + LAST_SECONDS_MS - clock.monotonic();
           if (!finishing || left <= 0) return false;
-          this.#later(left);
+          this.#alarm.in(left);
         }
         const view = await this.#look();
         const again = view !== undefined && (await this.#act(decideSource(view), stop.signal));
@@ -149,7 +151,7 @@ export class SourceMove {
       signal.removeEventListener("abort", aborted);
       stop.abort();
       unwatch();
-      clock.clearTimeout(this.#askTimer);
+      this.#alarm.clear();
       this.#copying.stop();
       await this.#caller?.close("this agent ends; another one follows");
       await this.#underway.close();
@@ -174,7 +176,7 @@ export class SourceMove {
           { instance: this.#note.instance.name, error: errorText(error) },
           "QEMU does not say how its move is",
         );
-        this.#later(ASK_AGAIN_MS);
+        this.#alarm.in(ASK_AGAIN_MS);
         return undefined;
       }
     }
@@ -227,7 +229,7 @@ export class SourceMove {
         const message = `the guest could not be stopped within ${SWITCH_MS / 1_000} s, for it writes its memory faster than it is sent`;
         return { reason: "NotConverging", message, retryable: true };
       }
-      this.#later(left);
+      this.#alarm.in(left);
     }
     return undefined;
   }
@@ -241,11 +243,11 @@ export class SourceMove {
     if (this.#goAt !== undefined && this.#ranAt === undefined) {
       const left = this.#goAt + UNANSWERED_MS - now;
       if (left <= 0) return false;
-      this.#later(left);
+      this.#alarm.in(left);
     }
     const left = (still ? AWAY_HELD_MS : AWAY_MS) - caller.downMs();
     if (caller.open || left > 0) {
-      if (!caller.open) this.#later(left);
+      if (!caller.open) this.#alarm.in(left);
       return true;
     }
     return false;
@@ -589,13 +591,6 @@ export class SourceMove {
     const at = clock.now();
     this.#marks.push({ mark, at });
     return at;
-  }
-
-  /** Looks again, if nothing happens before. */
-  #later(ms: number): void {
-    const { clock } = this.#parts;
-    clock.clearTimeout(this.#askTimer);
-    this.#askTimer = clock.setTimeout(() => this.#wake.call(), ms);
   }
 
   get #ref(): MigrationRef {

@@ -2,22 +2,17 @@
 import { randomBytes } from "node:crypto";
 import type { Instance } from "../../../crds/instance.ts";
 import type { Migration } from "../../../crds/migration.ts";
-import { tapName } from "../../../crds/names.ts";
 import { instances } from "../../../crds/resources.ts";
 import { sleep, type Clock, type ObjectKey } from "../../../kube/index.ts";
 import { UserError } from "../../errors.ts";
 import type { HostFacts } from "../../host/index.ts";
 import type { Offer } from "../../instance/move.ts";
 import { writeRestartNote } from "../../instance/restart-note.ts";
-import type { Nics } from "../../nic/index.ts";
 import type { NodePaths } from "../../node.ts";
 import type { MoveNote } from "../notes.ts";
 import type { SideParts } from "../parts.ts";
 import { sameMachine } from "./machine.ts";
 import { ensureDisks } from "./volumes.ts";
-
-/** Until OVN has installed the guest's ports on this node, ms. */
-const INSTALLED_MS = 60_000;
 
 export interface PrepareParts extends SideParts {
   hostFacts: () => Promise<HostFacts>;
@@ -32,7 +27,10 @@ export interface Progress {
   say: (message: string) => void;
 }
 
-/** Resolves when a QEMU waits for the guest. Throws UserError with what is missing. */
+/**
+ * Resolves when a QEMU waits for the guest; whether its ports are installed by then is place.ts's to say. Throws UserError with what is
+ * missing.
+ */
 export async function prepareTarget(
   parts: PrepareParts,
   note: MoveNote,
@@ -58,15 +56,17 @@ export async function prepareTarget(
     name: note.instance.name,
   });
   const { restarts = 0, restartedAt } = instance.status?.guest ?? {};
-  await writeRestartNote(paths, note.instance.uid, {
-    known: true,
-    restarts,
-    streak: 0,
-    ...(restartedAt === undefined ? {} : { restartedAt }),
-  });
   const patience = { clock: parts.clock, say: progress.say, signal };
-  const machineDisks = await patiently(patience, () => ensureDisks(pools, instance, disks, identity, signal));
-  await patiently(patience, () => ensureNetwork(parts, instance, identity.uid, progress, signal));
+  const [machineDisks] = await allOf([
+    patiently(patience, () => ensureDisks(pools, instance, disks, identity, signal)),
+    patiently(patience, () => ensureTaps(parts, instance, identity.uid, signal)),
+    writeRestartNote(paths, note.instance.uid, {
+      known: true,
+      restarts,
+      streak: 0,
+      ...(restartedAt === undefined ? {} : { restartedAt }),
+    }),
+  ]);
   const machine = sameMachine(instance, facts, { claimUid: targetClaim.uid, identity, disks: machineDisks });
   await checkpoint("target", "receive");
   signal.throwIfAborted();
@@ -79,6 +79,12 @@ export async function prepareTarget(
     await progress.note((before) => ({ ...before, receiving: false }));
     throw error;
   }
+}
+
+/** All of it, side by side; fails only when nothing of it is under way any more, so that what was made can be undone. */
+async function allOf<T extends readonly unknown[]>(work: { [K in keyof T]: Promise<T[K]> }): Promise<T> {
+  await Promise.allSettled(work);
+  return Promise.all(work) as Promise<T>;
 }
 
 /** What an agent that has just started does not know yet, though it is there. */
@@ -122,57 +128,14 @@ export async function instanceOf({ client }: Pick<SideParts, "client">, { instan
   return found;
 }
 
-async function ensureNetwork(
+async function ensureTaps(
   { nics }: Pick<SideParts, "nics">,
   instance: Instance,
   user: number,
-  progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
   const { uid } = instance.metadata;
-  const wanted = instance.status?.nics ?? [];
-  for (const nic of wanted) await nics.ensure({ instanceUid: uid, nic }, user, signal);
-  const missing = () => wanted.filter(({ name }) => !nics.installed(tapName(uid, name))).map(({ name }) => name);
-  if (missing().length === 0) return;
-  progress.say(`waiting for OVN to install ${missing().join(", ")} on this node`);
-  await untilInstalled(
-    nics,
-    uid,
-    () => missing().length === 0,
-    signal,
-    () => {
-      const words = `OVN has not installed ${missing().join(", ")} on this node within ${INSTALLED_MS / 1_000} s`;
-      return new UserError("NetworkNotInstalled", `${words}; look at ovn-controller on this node, and at ovn-central`);
-    },
-  );
-}
-
-async function untilInstalled(
-  nics: Pick<Nics, "onChange">,
-  instanceUid: string,
-  done: () => boolean,
-  signal: AbortSignal,
-  late: () => Error,
-): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const look = (): void => {
-    if (done()) resolve();
-  };
-  const unwatch = nics.onChange((nic) => {
-    if (nic.instanceUid === instanceUid) look();
-  });
-  const timer = setTimeout(() => reject(late()), INSTALLED_MS);
-  const aborted = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error("ended"));
-  signal.addEventListener("abort", aborted, { once: true });
-  try {
-    signal.throwIfAborted();
-    look();
-    await promise;
-  } finally {
-    unwatch();
-    clearTimeout(timer);
-    signal.removeEventListener("abort", aborted);
-  }
+  for (const nic of instance.status?.nics ?? []) await nics.ensure({ instanceUid: uid, nic }, user, signal);
 }
 
 export const newSecret = ({ migration, attempt }: MoveNote): NonNullable<MoveNote["secret"]> => ({

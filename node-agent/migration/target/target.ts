@@ -13,7 +13,8 @@ import type { MoveNote, Why } from "../notes.ts";
 import { OwnNote } from "../own-note.ts";
 import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
 import { newest, writeRecord } from "../record.ts";
-import { Underway, Wake } from "../underway.ts";
+import { Alarm, Underway, Wake } from "../underway.ts";
+import type { Missing } from "./place.ts";
 
 /** How long it waits for the source's agent to come (back) while the guest is not here. */
 const ALONE_MS = 120_000;
@@ -35,6 +36,8 @@ export interface TargetParts extends SideParts {
   ) => Promise<Offer>;
   /** Undoes all of it. May be repeated. */
   destroy: (note: MoveNote, signal: AbortSignal) => Promise<void>;
+  /** What must be there before the guest itself may come; undefined: all is. Whoever changes it calls `news`. */
+  missing: (note: MoveNote, migration: Migration) => Missing | undefined;
   /** Why the claim cannot be relied on any more. */
   claimTrouble: (migration: Migration) => string | undefined;
 }
@@ -51,6 +54,9 @@ export class TargetMove {
   #preparing: "no" | "yes" | "done" = "no";
   #prepareStop = new AbortController();
   #offer: Offer | undefined;
+  #offeredAt = 0;
+  /** The guest itself may come: its ports are installed, its claim's holder runs. */
+  #settled = false;
   #link: TargetLink | undefined;
   #aloneSince: number;
   #go = false;
@@ -64,7 +70,9 @@ export class TargetMove {
   #destroyed = false;
   /** The exports of its disks are gone. */
   #closed = false;
-  #timer: object | undefined;
+  readonly #alarm: Alarm;
+  /** Rings when QEMU is to be asked again, for it does not tell. */
+  readonly #arriving: Alarm;
   readonly #marks: { mark: string; ms: number }[] = [];
 
   constructor(parts: TargetParts, note: MoveNote, migration: Migration) {
@@ -74,6 +82,8 @@ export class TargetMove {
     this.#record = migration.status?.handover;
     this.#out = note.why;
     this.#aloneSince = parts.clock.monotonic();
+    this.#alarm = new Alarm(parts.clock, () => this.#wake.call());
+    this.#arriving = new Alarm(parts.clock, () => this.#changed());
     const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
     this.#underway = new Underway({
       clock: parts.clock,
@@ -113,18 +123,22 @@ export class TargetMove {
       this.#aloneSince = this.#parts.clock.monotonic();
       this.#wake.call();
     });
+    // What was said by an earlier connection may have been lost with it.
+    this.#sendOffer(link);
     this.#wake.call();
   }
 
   /** Resolves when this side is settled (true) or the signal aborts (false); all goes on in the next life of the agent. */
   async run(signal: AbortSignal): Promise<boolean> {
-    const { moves, clock } = this.#parts;
+    const { moves } = this.#parts;
     const unwatch = moves.onMove(this.#note.instance.uid, (event) => this.#event(event));
     const aborted = (): void => this.#wake.call();
     signal.addEventListener("abort", aborted);
     const stop = new AbortController();
     try {
       while (!signal.aborted) {
+        this.#alarm.clear();
+        this.#arriving.clear();
         const view = await this.#look();
         const again = view !== undefined && (await this.#act(decideTarget(view), stop.signal));
         if (again === "settled") return true;
@@ -137,13 +151,15 @@ export class TargetMove {
       signal.removeEventListener("abort", aborted);
       stop.abort();
       unwatch();
-      clock.clearTimeout(this.#timer);
+      this.#alarm.clear();
+      this.#arriving.clear();
       this.#link?.close("this agent ends; another one follows");
       await this.#underway.close();
     }
   }
 
   async #look(): Promise<TargetView | undefined> {
+    this.#lookAtPlace();
     if (this.#qemu === undefined) {
       const changes = this.#changes;
       try {
@@ -155,13 +171,12 @@ export class TargetMove {
           { instance: this.#note.instance.name, error: errorText(error) },
           "QEMU does not say how its move is",
         );
-        this.#later(ASK_AGAIN_MS);
+        this.#alarm.in(ASK_AGAIN_MS);
         return undefined;
       }
     }
     if (this.#qemu === "waiting" && this.#go && this.#postCopy) {
-      this.#parts.clock.clearTimeout(this.#timer);
-      this.#timer = this.#parts.clock.setTimeout(() => this.#changed(), ARRIVING_MS);
+      this.#arriving.in(ARRIVING_MS);
     }
     // One that is being made, or will be, is not one that has died.
     const coming = this.#qemu === "gone" && !this.#destroyed && this.#out === undefined && this.#willPrepare();
@@ -180,6 +195,25 @@ export class TargetMove {
     };
   }
 
+  #lookAtPlace(): void {
+    const { missing, endpoint, clock } = this.#parts;
+    const waits = this.#note.mark === "none" && this.#out === undefined && this.#isOpen();
+    if (this.#offer === undefined || this.#settled || !waits) return;
+    const lacks = missing(this.#note, this.#migration);
+    if (lacks === undefined) {
+      this.#settled = true;
+      this.#say({ state: "Ready", endpoint: endpoint() });
+      if (this.#link !== undefined) this.#sendOffer(this.#link);
+      return;
+    }
+    const left = this.#offeredAt + lacks.forMs - clock.monotonic();
+    if (left <= 0) this.#out = { reason: lacks.reason, message: lacks.late, retryable: true };
+    else {
+      this.#say({ state: "Ready", endpoint: endpoint(), message: lacks.message });
+      this.#alarm.in(left);
+    }
+  }
+
   #willPrepare(): boolean {
     if (this.#preparing === "yes") return true;
     return this.#preparing === "no" && this.#stateNow() === "Copying" && this.#note.receiving !== true;
@@ -187,6 +221,11 @@ export class TargetMove {
 
   #stateNow(): Handover["state"] | undefined {
     return this.#record?.attempt === this.#note.attempt ? this.#record.state : undefined;
+  }
+
+  /** Nothing is decided yet. */
+  #isOpen(): boolean {
+    return this.#stateNow() === "Copying" || this.#stateNow() === "Handover";
   }
 
   #isDone(): boolean {
@@ -208,7 +247,7 @@ export class TargetMove {
       const message = `the agent of node ${this.#migration.status?.sourceNode ?? ""} has not been heard of for ${ALONE_MS / 1_000} s`;
       return { reason: "SourceSilent", message, retryable: true };
     }
-    this.#later(left);
+    this.#alarm.in(left);
     return undefined;
   }
 
@@ -274,7 +313,7 @@ export class TargetMove {
 
   /** In the guest's pause: nothing else is done here. */
   async #resume(): Promise<boolean> {
-    const { moves, checkpoint, log, clock } = this.#parts;
+    const { moves, checkpoint, log } = this.#parts;
     try {
       await checkpoint("target", "resume");
       await moves.resume(this.#note.instance.uid);
@@ -285,9 +324,7 @@ export class TargetMove {
     } catch (error) {
       log.error({ instance: this.#note.instance.name, error: errorText(error) }, "the guest could not be let run; trying again");
       this.#qemu = undefined;
-      clock.clearTimeout(this.#timer);
-      this.#timer = undefined;
-      this.#later(ASK_AGAIN_MS);
+      this.#alarm.in(ASK_AGAIN_MS);
       return false;
     }
   }
@@ -307,7 +344,7 @@ export class TargetMove {
       this.#doneAt ??= clock.monotonic();
       const left = this.#doneAt + LET_GO_MS - clock.monotonic();
       if (!this.#letGo && left > 0 && this.#qemu === "running") {
-        this.#later(left);
+        this.#alarm.in(left);
         return false;
       }
       if (this.#qemu === "running" && !this.#closed) {
@@ -333,7 +370,7 @@ export class TargetMove {
 
   #advance(signal: AbortSignal): void {
     const { checkpoint, prepare, endpoint } = this.#parts;
-    if (this.#stateNow() !== "Copying" && this.#stateNow() !== "Handover") return;
+    if (!this.#isOpen()) return;
     if (this.#note.mark !== "none" || this.#out !== undefined || this.#preparing !== "no") return;
     this.#preparing = "yes";
     this.#underway.start(PREPARING, async () => {
@@ -342,13 +379,16 @@ export class TargetMove {
         await checkpoint("target", "prepare");
         const progress = {
           note: (change: (note: MoveNote) => MoveNote) => this.#writeNote(change),
-          say: (message: string) => this.#say({ state: "Preparing", message }),
+          say: (message: string) => this.#say({ state: "Preparing", endpoint: endpoint(), message }),
         };
-        this.#say({ state: "Preparing" });
-        this.#offer = await prepare(this.#note, this.#migration, progress, both);
+        // The source's agent connects while the place is made.
+        this.#say({ state: "Preparing", endpoint: endpoint() });
+        const offer = await prepare(this.#note, this.#migration, progress, both);
         await checkpoint("target", "ready");
-        this.#aloneSince = this.#parts.clock.monotonic();
-        this.#say({ state: "Ready", endpoint: endpoint() });
+        this.#offer = offer;
+        this.#offeredAt = this.#aloneSince = this.#parts.clock.monotonic();
+        this.#lookAtPlace();
+        if (!this.#settled && this.#link !== undefined) this.#sendOffer(this.#link);
       } catch (error) {
         if (!both.aborted) this.#out ??= whyOf(error, "TargetFailed");
       } finally {
@@ -395,7 +435,7 @@ export class TargetMove {
   #sendOffer(link: TargetLink): void {
     if (this.#offer === undefined) return;
     const { secret } = this.#note;
-    link.send({ type: "offer", ...this.#offer, ...(secret === undefined ? {} : { secret }) });
+    link.send({ type: "offer", ...this.#offer, ...(secret === undefined ? {} : { secret }), settled: this.#settled });
   }
 
   #event(event: MoveEvent): void {
@@ -433,12 +473,6 @@ export class TargetMove {
   #mark(mark: string): void {
     if (this.#goAt === undefined) return;
     this.#marks.push({ mark, ms: Math.round((this.#parts.clock.monotonic() - this.#goAt) * 10) / 10 });
-  }
-
-  #later(ms: number): void {
-    const { clock } = this.#parts;
-    clock.clearTimeout(this.#timer);
-    this.#timer = clock.setTimeout(() => this.#wake.call(), ms);
   }
 
   get #ref(): MigrationRef {
