@@ -5,7 +5,7 @@ const rooms = ["crds", "kube", "ovsdb", "operator", "node-agent", "hack"];
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: rooms.map((room) => `${room}/**/*.test.ts`), testTimeout: 10_000 } },
+      { test: { name: "unit", include: rooms.map((room) => `${room}/**/*.test.ts`), testTimeout: 60_000 } },
       {
         test: {
           name: "integration",

@@ -272,6 +272,14 @@ export const guestStatus = z
     firmware: z.enum(["SeaBIOS"]).optional().meta(doc("Its firmware.")),
     qemuVersion: z.string().optional().meta(doc("Version of the QEMU that runs it.")),
     runtimeVersion: z.string().optional().meta(doc("Version of the runtime that runs it.")),
+    blockers: z
+      .array(z.string().max(512))
+      .max(8)
+      .optional()
+      .meta({
+        ...doc("Why it cannot be moved while it runs, in QEMU's words. None: it can."),
+        "x-kubernetes-list-type": "atomic",
+      }),
     agentConnected: z.boolean().optional().meta(doc("Whether a guest agent answers in it.")),
     image: z
       .object({

@@ -117,6 +117,8 @@ export interface Observed {
   runState?: string;
   /** Whether something in the guest has the guest agent's port open; `pingGuestAgent` tells whether it answers. */
   guestAgentOpen?: boolean;
+  /** Of a guest that runs: why it cannot be moved while it does, in QEMU's words, which name the device; empty: it can. */
+  blockers?: string[];
 }
 
 export interface StopMode {

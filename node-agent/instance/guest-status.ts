@@ -47,12 +47,16 @@ export function guestStatus(facts: GuestFacts): GuestStatus | undefined {
     base.startedAt = run.startedAt;
     if (observed.pid !== undefined) base.pid = observed.pid;
     base.agentConnected = observed.guestAgentOpen ?? false;
+    if (observed.blockers !== undefined && observed.blockers.length > 0) base.blockers = blockersOf(observed.blockers);
   }
   if (image !== undefined) base.image = image;
   if (disks !== undefined) base.disks = disks;
   if (alive && facts.nics.length > 0) base.nics = facts.nics;
   return base;
 }
+
+/** As many as a reader wants, and the API takes. */
+const blockersOf = (reasons: readonly string[]): string[] => reasons.slice(0, 8).map((reason) => reason.slice(0, 512));
 
 /** How soon a status is worth a write. */
 export type Urgency = "now" | "soon" | "later";

@@ -169,35 +169,4 @@ export interface MoveDriver {
   onMove(instanceUid: string, fn: (event: MoveEvent) => void): () => void;
   /** Steps of the latest move that this agent took part in, oldest first. */
   marks(instanceUid: string): readonly MoveMark[];
-  /** Why QEMU cannot move this guest, in its own words (a device that cannot be moved); empty: it can. */
-  blockers(instanceUid: string): Promise<string[]>;
-}
-
-export interface MoveFacts {
-  accelerator: "KVM" | "TCG";
-  /** As 10.0.13; undefined: not known. */
-  qemuVersion: string | undefined;
-  /** What `blockers` said. */
-  blockers: readonly string[];
-}
-
-/** First version that copies memory without losing pages under emulation. */
-const FIRST_SAFE_TCG = 9;
-
-/** Whether a running guest can be moved; undefined: yes. Pure. */
-export function canMove(facts: MoveFacts): { reason: string; message: string } | undefined {
-  const { accelerator, qemuVersion, blockers } = facts;
-  const major = Number.parseInt(qemuVersion ?? "", 10);
-  if (accelerator === "TCG" && !(major >= FIRST_SAFE_TCG)) {
-    return {
-      reason: "QemuTooOld",
-      message:
-        `this guest runs by emulation in QEMU ${qemuVersion ?? "of an unknown version"}, which would lose memory while moving; ` +
-        `restart it (power Stopped, then Running) to get the node's present QEMU`,
-    };
-  }
-  if (blockers.length > 0) {
-    return { reason: "DeviceCannotMove", message: `QEMU cannot move this guest: ${blockers.join("; ")}` };
-  }
-  return undefined;
 }

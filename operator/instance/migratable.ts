@@ -22,14 +22,19 @@ export function qemuProblem(
 
 /** What of a running guest keeps it from being moved, and what to change; undefined when nothing does. Pure. */
 export function migrationProblem(guest: GuestStatus): Problem | undefined {
-  const { machineType, cpuModel, accelerator, qemuVersion } = guest;
+  const { machineType, cpuModel, accelerator, qemuVersion, blockers = [] } = guest;
   if (machineType === undefined || cpuModel === undefined || accelerator === undefined)
     return {
       reason: "MachineUnknown",
       message: "its agent has not said what machine and CPU its guest has; they are known within seconds of its start",
     };
   const old = qemuProblem(accelerator, qemuVersion, "that it runs in");
-  return old === undefined
-    ? undefined
-    : { ...old, message: `${old.message}: stop and start it (spec.restartedAt) once its node has that` };
+  if (old !== undefined)
+    return { ...old, message: `${old.message}: stop and start it (spec.restartedAt) once its node has that` };
+  if (blockers.length === 0) return undefined;
+  const why = blockers.join("; ");
+  return {
+    reason: "DeviceCannotMove",
+    message: `QEMU cannot move it while it runs: ${why}; stop it (spec.power: Stopped) and move it with mode: Cold`,
+  };
 }

@@ -58,6 +58,11 @@ describe("checkInstance", () => {
       { instance: guest({ qemuVersion: "7.2.9" }) },
       "fail QEMUTooOld: instance web cannot be moved: QEMU 7.2.9 that it runs in loses memory when it moves an emulated guest (TCG); it takes QEMU 9 or newer: stop and start it (spec.restartedAt) once its node has that",
     ],
+    [
+      "a device of its guest cannot be moved",
+      { instance: guest({ blockers: ["State blocked by non-migratable device '0000:00:04.0/nvme'"] }) },
+      "fail DeviceCannotMove: instance web cannot be moved: QEMU cannot move it while it runs: State blocked by non-migratable device '0000:00:04.0/nvme'; stop it (spec.power: Stopped) and move it with mode: Cold",
+    ],
     ["an old QEMU with KVM will do", { instance: guest({ qemuVersion: "7.2.9", accelerator: "KVM" }) }, "ok"],
     [
       "its machine is not known",

@@ -2,8 +2,8 @@
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { readFile, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { chown, readFile, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import type { MachinePlan } from "../../node-agent/instance/driver.ts";
@@ -280,9 +280,20 @@ describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
     await expectNoTrace(t.b, arrival.plan);
   });
 
-  test("what a device of the guest's stands in the way of a move is asked of QEMU", async () => {
-    await t.start({ kind: "IDLE" });
-    expect(await t.a.moves.blockers(t.instanceUid)).toEqual([]);
-    expect(await ask(t.a, t.instanceUid, "query-status")).toMatchObject({ running: true });
+  test("what stands in the way of a move is asked of QEMU, which names it", async () => {
+    const { disks } = await t.start({ kind: "IDLE" });
+    expect((await t.a.driver.observe(t.instanceUid)).blockers).toEqual([]);
+    // No Instance can have one of these; a device that QEMU cannot move would say it in the same way.
+    const path = disks[0]?.path ?? "";
+    const odd = join(dirname(path), "odd.vdi");
+    const { uid, gid } = await stat(path);
+    await execa("qemu-img", ["create", "-q", "-f", "vdi", odd, "1M"]);
+    await chown(odd, uid, gid);
+    const file = { driver: "file", filename: `/disks/${disks[0]?.pool ?? ""}/odd.vdi` };
+    await ask(t.a, t.instanceUid, "blockdev-add", { driver: "vdi", "node-name": "odd", file });
+    const [why = ""] = (await t.a.driver.observe(t.instanceUid)).blockers ?? [];
+    expect(why).toMatch(/vdi.*'odd'.*does not support live migration/);
+    await ask(t.a, t.instanceUid, "blockdev-del", { "node-name": "odd" });
+    expect((await t.a.driver.observe(t.instanceUid)).blockers).toEqual([]);
   });
 });

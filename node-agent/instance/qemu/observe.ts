@@ -5,6 +5,7 @@ import type { ExitReason, GuestExit, InstanceNote, Observed } from "../driver.ts
 import { GUEST_AGENT } from "./command-line.ts";
 import { DEADLINE, readStderr, timestamp, updateRun, type QemuContext, type Run } from "./context.ts";
 import { judgeExit, type Judgement } from "./exit.ts";
+import { queryMigrate } from "./move/commands.ts";
 import { findProcess, goneWithin, kill } from "./process.ts";
 import { isPortOpen, queryStatus, quit } from "./qmp/commands.ts";
 import { within } from "./within.ts";
@@ -49,10 +50,12 @@ async function observeProcess(context: QemuContext, note: InstanceNote, run: Run
   const { instanceUid } = note;
   let status: Awaited<ReturnType<typeof queryStatus>>;
   let guestAgentOpen: boolean;
+  let blockers: string[];
   try {
     const session = await context.monitors.session(instanceUid, DEADLINE.ask);
     status = await queryStatus(session);
     guestAgentOpen = await isPortOpen(session, GUEST_AGENT);
+    blockers = status.running ? ((await queryMigrate(session))["blocked-reasons"] ?? []) : [];
   } catch (error) {
     return observeSilent(context, note, run, process, error);
   }
@@ -75,6 +78,7 @@ async function observeProcess(context: QemuContext, note: InstanceNote, run: Run
     note,
     runState: status.status,
     guestAgentOpen,
+    ...(status.running ? { blockers } : {}),
   };
 }
 

@@ -124,10 +124,6 @@ export class ColdMoves implements MoveDriver {
     return [];
   }
 
-  blockers(): Promise<string[]> {
-    return Promise.resolve([]);
-  }
-
   /** The move is over: nothing of it is to be remembered here. */
   forget(instanceUid: string): Promise<void> {
     return this.#states.remove(instanceUid);

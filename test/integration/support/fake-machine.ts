@@ -192,9 +192,6 @@ export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" |
   marks(): [] {
     return [];
   }
-  blockers(): Promise<string[]> {
-    return Promise.resolve([]);
-  }
 
   #peer(uid: string, node: string): void {
     if (this.see(uid, node)?.in !== "waiting") throw new Error("nobody takes it there");

@@ -15,7 +15,7 @@ import type { QemuContext } from "../context.ts";
 import type { Locks } from "../locks.ts";
 import { checkUid } from "../notes.ts";
 import type { QmpEvent } from "../qmp/session.ts";
-import { queryMigrate, setParameters } from "./commands.ts";
+import { setParameters } from "./commands.ts";
 import { moveEvent, MoveEvents } from "./events.ts";
 import { giveUp, release } from "./give-up.ts";
 import { abandon, closeDisks, closeExports, hasArrived, incomingState, receive, resume } from "./incoming.ts";
@@ -223,11 +223,6 @@ export class QemuMoves implements MoveDriver {
 
   marks(instanceUid: string): readonly MoveMark[] {
     return this.#parts.marks.of(instanceUid);
-  }
-
-  async blockers(instanceUid: string): Promise<string[]> {
-    checkUid(instanceUid);
-    return (await queryMigrate(await monitorOf(this.#parts, instanceUid)))["blocked-reasons"] ?? [];
   }
 
   /** Once; whoever comes later waits for the same. Never throws: a guest runs without its disks' locks rather than not at all. */
