@@ -38,7 +38,7 @@ const show = async (command: string, args: string[], minutes: number, env: Recor
   });
   if (result.failed) {
     say(`failed: ${result.shortMessage}`);
-    if (command !== "vitest") failures.push(result.shortMessage);
+    if (command !== "vitest") failures.push(result.shortMessage ?? command);
   }
   return !result.failed;
 };
