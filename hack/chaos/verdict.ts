@@ -87,7 +87,8 @@ const tableOf = (outcomes: readonly Outcome[]): string => {
   const cell = (phase: string, fault: string): string => {
     const one = outcomes.find((outcome) => outcome.phase === phase && outcome.fault === fault);
     if (one === undefined) return "-";
-    return one.ok ? one.outcome : `**BAD** ${one.outcome}: ${one.why ?? ""}`;
+    const mark = one.commit === undefined ? " \\*" : "";
+    return (one.ok ? one.outcome : `**BAD** ${one.outcome}: ${one.why ?? ""}`) + mark;
   };
   return [
     `| fault | ${phases.join(" | ")} |`,
@@ -111,6 +112,9 @@ export const tables = (outcomes: readonly Outcome[]): string => {
     of((one) => !isControl(one) && !isCold(one)),
     ...(outcomes.some(isCold) ? ["Cold moves:", of(isCold)] : []),
     ...(outcomes.some(isControl) ? ["Controls: the judge must condemn what was broken on purpose.", of(isControl)] : []),
+    ...(outcomes.some(({ commit }) => commit === undefined)
+      ? ["\\* ran on an earlier commit, whose judge did not yet prove the phase and the fault in each case."]
+      : []),
     `Cases by commit: ${commits.join(", ")}.`,
   ].join("\n\n");
 };
