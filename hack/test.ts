@@ -56,7 +56,7 @@ interface VitestReport {
 /** What failed, and how, in a line each: told once more at the end, for of a long log often only the end is kept. */
 const failures: string[] = [];
 
-const firstLine = (text: string | undefined): string => stripVTControlCharacters(text ?? "").split("\n", 1)[0] ?? "";
+const firstLine = (text = ""): string => stripVTControlCharacters(text).split("\n", 1)[0] ?? "";
 
 const noteFailed = (project: string, report: VitestReport): void => {
   for (const file of report.testResults) {
