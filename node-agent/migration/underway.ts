@@ -1,5 +1,7 @@
 /** What a side of a move has begun and not ended yet, and how it waits for news. */
-import { backoffMs, type Clock } from "../../kube/index.ts";
+import { backoffMs, type Clock, type Logger } from "../../kube/index.ts";
+import { errorText } from "../errors.ts";
+import type { MoveNote } from "./notes.ts";
 
 /** Wakes one waiter; a call while nobody waits is not lost. */
 export class Wake {
@@ -109,3 +111,18 @@ export class Underway {
     this.#failed(key, error, count);
   }
 }
+
+/** Of one side of a move, whose first failures are logged; `ended` as in Underway. */
+export const underwayOf = (
+  { migration, attempt }: MoveNote,
+  { clock, log }: { clock: Clock; log: Logger },
+  ended: () => void,
+): Underway =>
+  new Underway({
+    clock,
+    ended,
+    failed: (key, error, count) => {
+      const about = { migration: `${migration.namespace}/${migration.name}`, attempt, error: errorText(error) };
+      if (count === 1) log.warn(about, `${key} failed; trying again`);
+    },
+  });

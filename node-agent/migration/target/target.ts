@@ -1,20 +1,20 @@
 /**
- * The target's side of one attempt: sees, asks what it may do (handover/target.ts), does it, and waits for news. How the place for
- * the guest is made is prepare.ts.
+ * The target's side of one attempt: sees, asks what it may do (handover/target.ts), does it, and waits for news. The place for the
+ * guest is making.ts and prepare.ts.
  */
 import type { Handover, Migration, MigrationTarget } from "../../../crds/migration.ts";
 import { errorText } from "../../errors.ts";
-import type { IncomingState, MoveEvent, Offer } from "../../instance/move.ts";
+import type { IncomingState, MoveEvent } from "../../instance/move.ts";
 import type { SourceMessage } from "../channel/messages.ts";
 import type { TargetLink } from "../channel/server.ts";
 import { decideTarget } from "../handover/target.ts";
-import { stateOf, type TargetAction, type TargetView } from "../handover/types.ts";
+import type { TargetAction, TargetView } from "../handover/types.ts";
+import { Known } from "../known.ts";
 import type { MoveNote, Why } from "../notes.ts";
-import { OwnNote } from "../own-note.ts";
-import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
-import { newest, writeRecord } from "../record.ts";
-import { Alarm, Underway, Wake } from "../underway.ts";
-import type { Missing } from "./place.ts";
+import type { SideParts } from "../parts.ts";
+import { Seen } from "../seen.ts";
+import { Alarm, underwayOf, Wake, type Underway } from "../underway.ts";
+import { Making, type MakingParts } from "./making.ts";
 
 /** How long it waits for the source's agent to come (back) while the guest is not here. */
 const ALONE_MS = 120_000;
@@ -24,20 +24,9 @@ const ASK_AGAIN_MS = 1_000;
 /** Post-copy: QEMU tells nobody when it has taken in the state of the guest that stands still, so it is asked as often. */
 const ARRIVING_MS = 10;
 
-export interface TargetParts extends SideParts {
-  /** Where the source's agent finds this one: host:port. */
-  endpoint: () => string;
-  /** Makes the guest's place and a QEMU that waits. May be repeated. */
-  prepare: (
-    note: MoveNote,
-    migration: Migration,
-    progress: { note: (change: (note: MoveNote) => MoveNote) => Promise<void>; say: (message: string) => void },
-    signal: AbortSignal,
-  ) => Promise<Offer>;
+export interface TargetParts extends SideParts, MakingParts {
   /** Undoes all of it. May be repeated. */
   destroy: (note: MoveNote, signal: AbortSignal) => Promise<void>;
-  /** What must be there before the guest itself may come; undefined: all is. Whoever changes it calls `news`. */
-  missing: (note: MoveNote, migration: Migration) => Missing | undefined;
   /** Why the claim cannot be relied on any more. */
   claimTrouble: (migration: Migration) => string | undefined;
 }
@@ -46,17 +35,9 @@ export class TargetMove {
   readonly #parts: TargetParts;
   readonly #wake = new Wake();
   readonly #underway: Underway;
-  readonly #own: OwnNote;
-  #migration: Migration;
-  #record: Handover | undefined;
-  #qemu: IncomingState | undefined;
-  #changes = 0;
-  #preparing: "no" | "yes" | "done" = "no";
-  #prepareStop = new AbortController();
-  #offer: Offer | undefined;
-  #offeredAt = 0;
-  /** The guest itself may come: its ports are installed, its claim's holder runs. */
-  #settled = false;
+  readonly #known: Known;
+  readonly #seen: Seen<IncomingState>;
+  readonly #making: Making;
   #link: TargetLink | undefined;
   #aloneSince: number;
   #go = false;
@@ -77,39 +58,34 @@ export class TargetMove {
 
   constructor(parts: TargetParts, note: MoveNote, migration: Migration) {
     this.#parts = parts;
-    this.#own = new OwnNote(parts.notes, note);
-    this.#migration = migration;
-    this.#record = migration.status?.handover;
+    this.#known = new Known(parts, note, migration);
+    this.#seen = new Seen(() => parts.moves.incoming(note.instance.uid));
+    this.#making = new Making(parts, this.#known, {
+      say: (words) => this.#say(words),
+      tell: (message) => this.#link?.send(message),
+    });
     this.#out = note.why;
     this.#aloneSince = parts.clock.monotonic();
     this.#alarm = new Alarm(parts.clock, () => this.#wake.call());
     this.#arriving = new Alarm(parts.clock, () => this.#changed());
-    const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
-    this.#underway = new Underway({
-      clock: parts.clock,
-      ended: () => this.#changed(),
-      failed: (key, error, count) => {
-        if (count === 1) parts.log.warn({ ...name, error: errorText(error) }, `${key} failed; trying again`);
-      },
-    });
+    this.#underway = underwayOf(note, parts, () => this.#changed());
   }
 
   get note(): MoveNote {
-    return this.#note;
+    return this.#known.note;
   }
 
   get migration(): Migration {
-    return this.#migration;
+    return this.#known.migration;
   }
 
   /** The guest is this node's own by now: its ordinary controller may look after it. */
   get arrived(): boolean {
-    return this.#isDone() && this.#note.mark === "Ran";
+    return this.#known.isDone && this.note.mark === "Ran";
   }
 
   news(migration: Migration | undefined, record?: Handover): void {
-    if (migration !== undefined) this.#migration = migration;
-    this.#record = newest(this.#record, record ?? migration?.status?.handover);
+    this.#known.news(migration, record);
     this.#wake.call();
   }
 
@@ -124,14 +100,14 @@ export class TargetMove {
       this.#wake.call();
     });
     // What was said by an earlier connection may have been lost with it.
-    this.#sendOffer(link);
+    this.#making.sayOffer();
     this.#wake.call();
   }
 
   /** Resolves when this side is settled (true) or the signal aborts (false); all goes on in the next life of the agent. */
   async run(signal: AbortSignal): Promise<boolean> {
     const { moves } = this.#parts;
-    const unwatch = moves.onMove(this.#note.instance.uid, (event) => this.#event(event));
+    const unwatch = moves.onMove(this.note.instance.uid, (event) => this.#event(event));
     const aborted = (): void => this.#wake.call();
     signal.addEventListener("abort", aborted);
     const stop = new AbortController();
@@ -159,77 +135,31 @@ export class TargetMove {
   }
 
   async #look(): Promise<TargetView | undefined> {
-    this.#lookAtPlace();
-    if (this.#qemu === undefined) {
-      const changes = this.#changes;
-      try {
-        const found = await this.#parts.moves.incoming(this.#note.instance.uid);
-        if (changes !== this.#changes) return this.#look();
-        this.#qemu = found;
-      } catch (error) {
-        this.#parts.log.warn(
-          { instance: this.#note.instance.name, error: errorText(error) },
-          "QEMU does not say how its move is",
-        );
-        this.#alarm.in(ASK_AGAIN_MS);
-        return undefined;
-      }
+    this.#out ??= this.#making.settle(this.#alarm);
+    let qemu: IncomingState;
+    try {
+      qemu = await this.#seen.look();
+    } catch (error) {
+      this.#parts.log.warn({ instance: this.note.instance.name, error: errorText(error) }, "QEMU does not say how its move is");
+      this.#alarm.in(ASK_AGAIN_MS);
+      return undefined;
     }
-    if (this.#qemu === "waiting" && this.#go && this.#postCopy) {
-      this.#arriving.in(ARRIVING_MS);
-    }
+    if (qemu === "waiting" && this.#go && this.#postCopy) this.#arriving.in(ARRIVING_MS);
     // One that is being made, or will be, is not one that has died.
-    const coming = this.#qemu === "gone" && !this.#destroyed && this.#out === undefined && this.#willPrepare();
-    const mark = this.#note.mark;
+    const coming = qemu === "gone" && !this.#destroyed && this.#out === undefined && this.#making.coming;
+    const mark = this.note.mark;
     return {
-      attempt: this.#note.attempt,
-      record: this.#record,
-      qemu: coming ? "waiting" : this.#qemu,
-      missing: this.#note.postCopy === true && this.#note.whole !== true,
+      attempt: this.note.attempt,
+      record: this.#known.record,
+      qemu: coming ? "waiting" : qemu,
+      missing: this.note.postCopy === true && this.note.whole !== true,
       note: mark === "Refusing" || mark === "Ran" ? mark : "none",
       go: this.#go,
       wantsOut: this.#wantsOut(),
       sourceEnded: this.#sourceEnded,
-      keep: this.#migration.spec.keep,
+      keep: this.#known.migration.spec.keep,
       leftovers: !this.#destroyed,
     };
-  }
-
-  #lookAtPlace(): void {
-    const { missing, endpoint, clock } = this.#parts;
-    const waits = this.#note.mark === "none" && this.#out === undefined && this.#isOpen();
-    if (this.#offer === undefined || this.#settled || !waits) return;
-    const lacks = missing(this.#note, this.#migration);
-    if (lacks === undefined) {
-      this.#settled = true;
-      this.#say({ state: "Ready", endpoint: endpoint() });
-      if (this.#link !== undefined) this.#sendOffer(this.#link);
-      return;
-    }
-    const left = this.#offeredAt + lacks.forMs - clock.monotonic();
-    if (left <= 0) this.#out = { reason: lacks.reason, message: lacks.late, retryable: true };
-    else {
-      this.#say({ state: "Ready", endpoint: endpoint(), message: lacks.message });
-      this.#alarm.in(left);
-    }
-  }
-
-  #willPrepare(): boolean {
-    if (this.#preparing === "yes") return true;
-    return this.#preparing === "no" && this.#stateNow() === "Copying" && this.#note.receiving !== true;
-  }
-
-  #stateNow(): Handover["state"] | undefined {
-    return this.#record?.attempt === this.#note.attempt ? this.#record.state : undefined;
-  }
-
-  /** Nothing is decided yet. */
-  #isOpen(): boolean {
-    return this.#stateNow() === "Copying" || this.#stateNow() === "Handover";
-  }
-
-  #isDone(): boolean {
-    return this.#stateNow() === "Done";
   }
 
   #wantsOut(): boolean {
@@ -238,13 +168,14 @@ export class TargetMove {
   }
 
   #reasonToLeave(): Why | undefined {
-    if (this.#note.mark === "Ran" || this.#isDone() || stateOf(this.#record, this.#note.attempt) === "Source") return undefined;
-    const trouble = this.#parts.claimTrouble(this.#migration);
+    if (this.note.mark === "Ran" || this.#known.isDone || this.#known.isGivenUp) return undefined;
+    const trouble = this.#parts.claimTrouble(this.#known.migration);
     if (trouble !== undefined) return { reason: "ClaimLost", message: trouble, retryable: true };
-    if (this.#offer === undefined || this.#link !== undefined) return undefined;
-    const left = this.#aloneSince + ALONE_MS - this.#parts.clock.monotonic();
+    const { offeredAt } = this.#making;
+    if (offeredAt === undefined || this.#link !== undefined) return undefined;
+    const left = Math.max(this.#aloneSince, offeredAt) + ALONE_MS - this.#parts.clock.monotonic();
     if (left <= 0) {
-      const message = `the agent of node ${this.#migration.status?.sourceNode ?? ""} has not been heard of for ${ALONE_MS / 1_000} s`;
+      const message = `the agent of node ${this.#known.migration.status?.sourceNode ?? ""} has not been heard of for ${ALONE_MS / 1_000} s`;
       return { reason: "SourceSilent", message, retryable: true };
     }
     this.#alarm.in(left);
@@ -266,7 +197,7 @@ export class TargetMove {
 
   /** In the background; what is under way already is not begun again. */
   #begin(action: TargetAction, signal: AbortSignal): void {
-    const { driver, checkpoint, client } = this.#parts;
+    const { driver, checkpoint } = this.#parts;
     switch (action.do) {
       case "note":
       case "settled":
@@ -277,20 +208,20 @@ export class TargetMove {
         this.#sayRan();
         this.#underway.start(`writing the record (${action.from.state} to ${action.to.state})`, async () => {
           if (action.to.state === "Done") await checkpoint("target", "write-done");
-          this.#record = newest(this.#record, await writeRecord(client, this.#ref, action));
+          await this.#known.write(action);
         });
         return;
       case "bootAgain": {
-        const { uid } = this.#note.instance;
+        const { uid } = this.note.instance;
         this.#underway.start("ending half a guest", () => driver.stop(uid, { mode: "force", deadlineMs: 0 }, signal));
         return;
       }
       case "destroy":
-        this.#prepareStop.abort();
+        this.#making.stop();
         if (this.#underway.has(PREPARING)) return;
         this.#underway.start("removing what was made for the guest", async () => {
           await checkpoint("target", "release");
-          await this.#parts.destroy(this.#note, signal);
+          await this.#parts.destroy(this.note, signal);
           this.#destroyed = true;
         });
     }
@@ -301,12 +232,12 @@ export class TargetMove {
     if (mark === "Ran") await checkpoint("target", "note-ran");
     const why = mark === "Refusing" ? (this.#out ??= QEMU_DIED) : undefined;
     const postCopy = mark === "Ran" && this.#postCopy ? { postCopy: true } : {};
-    await this.#writeNote((note) => ({ ...note, mark, ...postCopy, ...(why === undefined ? {} : { why }) }));
+    await this.#known.writeNote((note) => ({ ...note, mark, ...postCopy, ...(why === undefined ? {} : { why }) }));
     if (why === undefined) {
       this.#mark("noted");
       return;
     }
-    log.warn({ migration: this.#note.migration.name, ...why }, "the target takes no more");
+    log.warn({ migration: this.note.migration.name, ...why }, "the target takes no more");
     this.#link?.send({ type: "gave-up", ...why, message: why.message.slice(0, 4_000) });
     this.#say({ state: "GivenUp", ...why, message: why.message.slice(0, 4_096) });
   }
@@ -316,110 +247,90 @@ export class TargetMove {
     const { moves, checkpoint, log } = this.#parts;
     try {
       await checkpoint("target", "resume");
-      await moves.resume(this.#note.instance.uid);
+      await moves.resume(this.note.instance.uid);
       this.#mark("resumed");
       this.#sayRan();
       this.#set("running");
       return true;
     } catch (error) {
-      log.error({ instance: this.#note.instance.name, error: errorText(error) }, "the guest could not be let run; trying again");
-      this.#qemu = undefined;
+      log.error({ instance: this.note.instance.name, error: errorText(error) }, "the guest could not be let run; trying again");
+      this.#seen.forget();
       this.#alarm.in(ASK_AGAIN_MS);
       return false;
     }
   }
 
   #sayRan(): void {
-    if (this.#ranSaid || this.#note.mark !== "Ran" || this.#link === undefined) return;
+    if (this.#ranSaid || this.note.mark !== "Ran" || this.#link === undefined) return;
     this.#link.send({ type: "ran", marks: this.#marks });
     this.#ranSaid = true;
   }
 
   async #settle(signal: AbortSignal): Promise<boolean> {
     const { moves, notes, metrics, log, clock } = this.#parts;
-    const done = this.#isDone();
+    const done = this.#known.isDone;
     if (done) {
       this.#sayRan();
       this.#say({ state: "Running" });
       this.#doneAt ??= clock.monotonic();
       const left = this.#doneAt + LET_GO_MS - clock.monotonic();
-      if (!this.#letGo && left > 0 && this.#qemu === "running") {
+      if (!this.#letGo && left > 0 && this.#seen.state === "running") {
         this.#alarm.in(left);
         return false;
       }
-      if (this.#qemu === "running" && !this.#closed) {
+      if (this.#seen.state === "running" && !this.#closed) {
         this.#underway.start("closing the disks' exports", async () => {
           signal.throwIfAborted();
-          await moves.closeDisks(this.#note.instance.uid);
+          await moves.closeDisks(this.note.instance.uid);
           this.#closed = true;
         });
         return false;
       }
     } else {
-      const why = this.#out ?? this.#note.why;
+      const why = this.#out ?? this.note.why;
       this.#say({ state: "Released", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
     }
-    await notes.remove(this.#note);
+    await notes.remove(this.note);
     metrics.ended("target", done ? "moved" : "given-up");
     log.info(
-      { migration: this.#note.migration.name, attempt: this.#note.attempt },
+      { migration: this.note.migration.name, attempt: this.note.attempt },
       done ? "the guest lives here" : "nothing of the guest is left here",
     );
     return true;
   }
 
   #advance(signal: AbortSignal): void {
-    const { checkpoint, prepare, endpoint } = this.#parts;
-    if (!this.#isOpen()) return;
-    if (this.#note.mark !== "none" || this.#out !== undefined || this.#preparing !== "no") return;
-    this.#preparing = "yes";
+    if (!this.#known.isOpen || this.note.mark !== "none" || this.#out !== undefined || this.#making.begun) return;
     this.#underway.start(PREPARING, async () => {
-      const both = AbortSignal.any([signal, this.#prepareStop.signal]);
-      try {
-        await checkpoint("target", "prepare");
-        const progress = {
-          note: (change: (note: MoveNote) => MoveNote) => this.#writeNote(change),
-          say: (message: string) => this.#say({ state: "Preparing", endpoint: endpoint(), message }),
-        };
-        // The source's agent connects while the place is made.
-        this.#say({ state: "Preparing", endpoint: endpoint() });
-        const offer = await prepare(this.#note, this.#migration, progress, both);
-        await checkpoint("target", "ready");
-        this.#offer = offer;
-        this.#offeredAt = this.#aloneSince = this.#parts.clock.monotonic();
-        this.#lookAtPlace();
-        if (!this.#settled && this.#link !== undefined) this.#sendOffer(this.#link);
-      } catch (error) {
-        if (!both.aborted) this.#out ??= whyOf(error, "TargetFailed");
-      } finally {
-        this.#preparing = "done";
-      }
+      this.#out ??= await this.#making.run(signal);
     });
   }
 
   #hear(message: SourceMessage, link: TargetLink): void {
     switch (message.type) {
       case "want-offer":
-        this.#sendOffer(link);
+        this.#making.sayOffer();
         return;
       case "go":
-        if (message.attempt !== this.#note.attempt) return;
+        if (message.attempt !== this.note.attempt) return;
         this.#goAt ??= this.#parts.clock.monotonic();
-        if (this.#note.mark === "Refusing") link.send({ type: "refusing" });
+        if (this.note.mark === "Refusing") link.send({ type: "refusing" });
         // Asked again, because the answer was lost.
         if (this.#go) this.#ranSaid = false;
         this.#go = true;
         this.#postCopy = message.postCopy;
-        if (this.#qemu === "running") this.#sayRan();
+        if (this.#seen.state === "running") this.#sayRan();
         break;
       case "rest":
         if (message.sent)
-          this.#underway.start("noting that the guest is whole", () => this.#writeNote((note) => ({ ...note, whole: true })));
+          this.#underway.start("noting that the guest is whole", () =>
+            this.#known.writeNote((note) => ({ ...note, whole: true })),
+          );
         else this.#sourceEnded = true;
         break;
       case "want-rest":
         this.#underway.start("listening for the rest of the memory", async () => {
-          const { address, ramPort } = await this.#parts.moves.receiveRest(this.#note.instance.uid);
+          const { address, ramPort } = await this.#parts.moves.receiveRest(this.note.instance.uid);
           link.send({ type: "rest-here", address, ramPort });
         });
         return;
@@ -432,12 +343,6 @@ export class TargetMove {
     this.#wake.call();
   }
 
-  #sendOffer(link: TargetLink): void {
-    if (this.#offer === undefined) return;
-    const { secret } = this.#note;
-    link.send({ type: "offer", ...this.#offer, ...(secret === undefined ? {} : { secret }), settled: this.#settled });
-  }
-
   #event(event: MoveEvent): void {
     if (event.kind === "complete") this.#mark("complete");
     if (event.kind === "interrupted") this.#link?.send({ type: "interrupted" });
@@ -446,37 +351,23 @@ export class TargetMove {
   }
 
   #set(qemu: IncomingState): void {
-    this.#changes += 1;
-    this.#qemu = qemu;
+    this.#seen.set(qemu);
     this.#wake.call();
   }
 
   #changed(): void {
-    this.#changes += 1;
-    this.#qemu = undefined;
+    this.#seen.forget();
     this.#wake.call();
   }
 
-  get #note(): MoveNote {
-    return this.#own.now;
-  }
-
-  #writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
-    return this.#own.change(change);
-  }
-
   #say(words: Partial<MigrationTarget> & Pick<MigrationTarget, "state">): void {
-    this.#parts.reporter.say(this.#ref, { role: "target", words: { ...words, attempt: this.#note.attempt } });
+    this.#parts.reporter.say(this.#known.ref, { role: "target", words: { ...words, attempt: this.note.attempt } });
   }
 
   /** Counted from the source's `go`. */
   #mark(mark: string): void {
     if (this.#goAt === undefined) return;
     this.#marks.push({ mark, ms: Math.round((this.#parts.clock.monotonic() - this.#goAt) * 10) / 10 });
-  }
-
-  get #ref(): MigrationRef {
-    return this.#note.migration;
   }
 }
 

@@ -1,0 +1,71 @@
+/** What a side of a move knows of it beside its QEMU: its note, the Migration as last seen, the record as last read. */
+import type { Handover, HandoverState, Migration } from "../../crds/migration.ts";
+import { stateOf, type RecordWrite } from "./handover/types.ts";
+import type { MoveNote } from "./notes.ts";
+import { OwnNote } from "./own-note.ts";
+import type { MigrationRef, SideParts } from "./parts.ts";
+import { newest, writeRecord } from "./record.ts";
+
+export class Known {
+  readonly #client: SideParts["client"];
+  readonly #own: OwnNote;
+  #migration: Migration;
+  #record: Handover | undefined;
+
+  constructor(parts: Pick<SideParts, "client" | "notes">, note: MoveNote, migration: Migration) {
+    this.#client = parts.client;
+    this.#own = new OwnNote(parts.notes, note);
+    this.#migration = migration;
+    this.#record = migration.status?.handover;
+  }
+
+  /** As it is on the disk. */
+  get note(): MoveNote {
+    return this.#own.now;
+  }
+
+  get migration(): Migration {
+    return this.#migration;
+  }
+
+  get record(): Handover | undefined {
+    return this.#record;
+  }
+
+  /** What the record says, if it speaks of this attempt. */
+  get state(): HandoverState | undefined {
+    return this.#record?.attempt === this.note.attempt ? this.#record.state : undefined;
+  }
+
+  get isGivenUp(): boolean {
+    return stateOf(this.#record, this.note.attempt) === "Source";
+  }
+
+  get isDone(): boolean {
+    return this.state === "Done";
+  }
+
+  /** Nothing is decided yet. */
+  get isOpen(): boolean {
+    return this.state === "Copying" || this.state === "Handover";
+  }
+
+  get ref(): MigrationRef {
+    return this.note.migration;
+  }
+
+  /** The Migration as it is now, or proof that its record says so (`record`) although the object is gone. */
+  news(migration: Migration | undefined, record?: Handover): void {
+    if (migration !== undefined) this.#migration = migration;
+    this.#record = newest(this.#record, record ?? migration?.status?.handover);
+  }
+
+  /** As OwnNote.change. */
+  writeNote(change: (note: MoveNote) => MoveNote): Promise<void> {
+    return this.#own.change(change);
+  }
+
+  async write(action: RecordWrite): Promise<void> {
+    this.#record = newest(this.#record, await writeRecord(this.#client, this.ref, action));
+  }
+}
