@@ -89,13 +89,15 @@ describe("the pause that is expected", () => {
     }
   });
 
-  test("what was sent in a short while is a lower bound of the speed, however little was to be sent", () => {
+  test("what a buffer takes within a moment is not taken for the speed of the link, nor a burst for that of a limited one", () => {
     const meter = new Meter();
     meter.look(0, memory(0, 1024, 1), []);
-    expect(meter.look(10_000, memory(60, 3, 2), []).expectedPauseMs).toBe(30 + 500);
-    meter.look(10_020, memory(61, 3, 3), []);
-    // 2 MiB within 20 ms
-    expect(meter.look(10_040, memory(63, 3, 4), []).expectedPauseMs).toBe(30 + 30);
+    meter.look(10_000, memory(100, 3, 2), []);
+    // 3 MiB within 20 ms, where there was little to send
+    meter.look(10_020, memory(103, 20, 3), []);
+    const seen = meter.look(10_040, memory(105, 18, 3), []);
+    expect(seen.memory.bytesPerSecond).toBe(10 * MIB);
+    expect(seen.expectedPauseMs).toBe(30 + 1_800);
   });
 
   test("a link that has become slower is seen", () => {

@@ -48,10 +48,11 @@ class Speed<T extends Counts> {
     const from = (this.#from ??= now);
     const ms = now.at - from.at;
     const bytes = now.bytes - from.bytes;
-    const little = from.left < TELLING_BYTES;
-    if (ms < TELLING_MS || (!little && bytes < TELLING_BYTES)) return;
+    // little to send says nothing of the link; and a little that was sent may lie in a buffer before it yet
+    if (from.left < TELLING_BYTES) this.#from = now;
+    if (from.left < TELLING_BYTES || ms < TELLING_MS || bytes < TELLING_BYTES) return;
     const rate = (bytes / ms) * 1000;
-    if (!little && this.#telling(from, now)) {
+    if (this.#telling(from, now)) {
       this.#measured = rate;
       this.#atLeast = 0; // the link may have become slower
     } else this.#atLeast = Math.max(this.#atLeast, rate);
@@ -65,12 +66,12 @@ class Speed<T extends Counts> {
 
   /** Bytes per second; 0: nothing is known. */
   get seen(): number {
-    return Math.max(this.#measured ?? 0, this.#atLeast);
+    return this.#measured ?? this.#atLeast;
   }
 
   /** The same to reckon with: `otherwise`, or the bound if that is more, where only bounds are known. */
   estimate(otherwise: number): number {
-    return this.#measured === undefined ? Math.max(otherwise, this.#atLeast) : this.seen;
+    return Math.max(this.#measured ?? otherwise, this.#atLeast);
   }
 }
 
