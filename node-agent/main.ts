@@ -129,6 +129,7 @@ const moving = new Moving({
   pods,
   driver,
   moves: driver.moves,
+  poolMoves: driver.poolMoves,
   pools,
   nics,
   identity,

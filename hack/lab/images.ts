@@ -25,13 +25,15 @@ export const imageName = (target: ImageTarget): string => `localhost/drover-${ta
 const packages = ["package.json", "package-lock.json", ".npmrc"];
 const code = [...packages, "manifests/images", "crds", "kube", "ovsdb", "operator", "node-agent"];
 
+const launcher = ["node-agent/instance/qemu/enter.c", "node-agent/instance/qemu/view.c"];
+
 /** What each image is made from, besides the bases and the Containerfile. */
 const inputs: Record<ImageTarget, string[]> = {
   operator: code,
   "node-agent": code,
-  runtime: ["manifests/images", "manifests/holder", "node-agent/instance/qemu/enter.c"],
+  runtime: ["manifests/images", "manifests/holder", ...launcher],
   ovn: ["manifests/images"],
-  holder: ["manifests/holder", "node-agent/instance/qemu/enter.c"],
+  holder: ["manifests/holder", ...launcher],
 };
 
 /** All images as the checkout says; or, where the working tree is mounted over it, with whatever code is in them. */

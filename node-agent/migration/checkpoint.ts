@@ -14,12 +14,14 @@ export type SourceStep =
   | "go"
   | "ran"
   | "release";
+export type LocalStep = "copy-disks" | "write-handover" | "complete" | "note" | "pivot" | "settle" | "write-done" | "release";
 export type TargetStep = "prepare" | "receive" | "ready" | "note-ran" | "resume" | "write-done" | "release";
 
 /** Called right before a step; resolves when it may be done. */
 export interface Checkpoint {
   (side: "source", step: SourceStep): Promise<void> | void;
   (side: "target", step: TargetStep): Promise<void> | void;
+  (side: "local", step: LocalStep): Promise<void> | void;
 }
 
 export const noCheckpoint: Checkpoint = () => undefined;

@@ -8,6 +8,8 @@ import type { MoveNote, Role } from "./notes.ts";
 import { refOf, type SideParts } from "./parts.ts";
 import { SourceMove, type SourceParts } from "./source/source.ts";
 import { TargetMove, type TargetParts } from "./target/target.ts";
+import { goesOf } from "./local/goes.ts";
+import { LocalMove, type LocalParts } from "./local/local.ts";
 import { planSide, verdictOfVanished } from "./plan.ts";
 
 export interface MovesParts extends SideParts {
@@ -20,6 +22,8 @@ export interface MovesParts extends SideParts {
   coming: Pick<Informer<Migration>, "get" | "list">;
   source: Pick<SourceParts, "destroy" | "livesHere"> & { nicsOf: (instance: ObjectKey) => string[] };
   target: Pick<TargetParts, "endpoint" | "prepare" | "destroy" | "missing" | "claimTrouble">;
+  /** Disks that go to another pool of this node: of guests that run, and of instances that do not. */
+  local: Record<"live" | "cold", LocalParts["disks"]> & Pick<LocalParts, "hostFacts" | "paths" | "isTold">;
   /** A move of this instance, or what it lets others do, has changed. */
   onHold: (instance: ObjectKey) => void;
 }
@@ -27,7 +31,7 @@ export interface MovesParts extends SideParts {
 /** What an instance's ordinary controller must leave alone: taps: all but its taps; all: everything. */
 export type Hold = "taps" | "all";
 
-type Move = SourceMove | TargetMove;
+type Move = SourceMove | TargetMove | LocalMove;
 
 /** The API could not be asked, or its answer decides nothing. */
 const RETRY_MS = 5_000;
@@ -64,8 +68,9 @@ export class MoveController {
   hold(instanceUid: string): Hold | undefined {
     const note = this.#parts.notes.get(instanceUid);
     if (note === undefined) return undefined;
-    if (note.cold === true && note.role === "source") return "all";
+    if (note.cold === true && note.role !== "target") return "all";
     const move = this.#moves.get(instanceUid)?.move;
+    if (note.role === "local") return move instanceof LocalMove && !move.switching ? "taps" : "all";
     if (note.role === "source") return move instanceof SourceMove && !move.switching && note.mark === "none" ? "taps" : "all";
     return move instanceof TargetMove && move.arrived ? undefined : "all";
   }
@@ -112,7 +117,7 @@ export class MoveController {
   async #follow(note: MoveNote, cached: Migration | undefined): Promise<boolean> {
     const { nodeName, log } = this.#parts;
     const same = cached?.metadata.uid === note.migration.uid ? cached : undefined;
-    const node = note.role === "source" ? same?.status?.sourceNode : same?.status?.targetNode;
+    const node = note.role === "target" ? same?.status?.targetNode : same?.status?.sourceNode;
     if (same !== undefined && node === nodeName) {
       this.#begin(note, same).news(same);
       return true;
@@ -158,7 +163,9 @@ export class MoveController {
     const { notes, clock, log } = this.#parts;
     const { namespace = "", name, uid } = migration.metadata;
     const instanceUid = migration.status?.instanceUid ?? "";
+    const goes = role === "local" ? goesOf(migration) : undefined;
     const note: MoveNote = {
+      ...(goes === undefined ? {} : { goes }),
       migration: { namespace, name, uid },
       instance: { namespace, name: migration.spec.instance, uid: instanceUid },
       attempt,
@@ -167,7 +174,7 @@ export class MoveController {
       mark: "none",
       since: clock.now(),
       // The source's own are those of its Instance; a target notes what it makes.
-      nics: role === "source" ? this.#parts.source.nicsOf(keyOfNote({ namespace, name: migration.spec.instance })) : [],
+      nics: role !== "target" ? this.#parts.source.nicsOf(keyOfNote({ namespace, name: migration.spec.instance })) : [],
     };
     try {
       await notes.write(note);
@@ -180,15 +187,18 @@ export class MoveController {
   }
 
   #begin(note: MoveNote, migration: Migration): Move {
-    const { source, target, log, onHold } = this.#parts;
+    const { source, target, local, log, onHold } = this.#parts;
     const moves = note.cold === true ? this.#parts.cold : this.#parts.moves;
     const instanceUid = note.instance.uid;
     const running = this.#moves.get(instanceUid);
     if (running !== undefined) return running.move;
-    const move =
-      note.role === "source"
-        ? new SourceMove({ ...this.#parts, ...source, moves }, note, migration)
-        : new TargetMove({ ...this.#parts, ...target, moves }, note, migration);
+    const common = { ...this.#parts, moves };
+    const make: Record<Role, () => Move> = {
+      source: () => new SourceMove({ ...common, ...source }, note, migration),
+      target: () => new TargetMove({ ...common, ...target }, note, migration),
+      local: () => new LocalMove({ ...common, ...local, disks: note.cold === true ? local.cold : local.live }, note, migration),
+    };
+    const move = make[note.role]();
     const about = { migration: note.migration.name, instance: note.instance.name, attempt: note.attempt, side: note.role };
     log.info(about, "a move is taken up");
     const ended = move

@@ -21,6 +21,7 @@ import type { NodeIdentity } from "../identity/identity.ts";
 import type { InstanceDriver } from "../instance/driver.ts";
 import { nicNames } from "../instance/execute.ts";
 import type { MoveDriver } from "../instance/move.ts";
+import type { PoolMoveDriver } from "../instance/pool-move.ts";
 import type { Nics } from "../nic/index.ts";
 import type { NodePaths } from "../node.ts";
 import type { Pools } from "../pool/index.ts";
@@ -33,6 +34,7 @@ import { MoveReporter } from "./report.ts";
 import { ColdMoves } from "./cold/cold.ts";
 import type { ColdDisks } from "./cold/outgoing.ts";
 import { destroyColdSource, destroyColdTarget, prepareCold } from "./cold/prepare.ts";
+import { ColdPoolMoves } from "./local/cold.ts";
 import { destroySource } from "./source/destroy.ts";
 import { claimTrouble, missingOf } from "./target/place.ts";
 import { destroyTarget, prepareTarget } from "./target/prepare.ts";
@@ -51,6 +53,7 @@ export interface MovingParts {
   pods: Pick<Informer<Pod>, "list" | "onChange" | "synced" | "hasSynced">;
   driver: Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget">;
   moves: MoveDriver;
+  poolMoves: PoolMoveDriver;
   pools: Pick<Pools, "ensureVolume" | "removeVolume" | "place">;
   nics: Pick<Nics, "ensure" | "removeAll" | "installed" | "onChange">;
   identity: NodeIdentity;
@@ -119,6 +122,13 @@ export class Moving {
           destroy: (note, signal) => (note.cold === true ? destroyColdTarget(side, note) : destroyTarget(side, note, signal)),
           missing: (note, migration) => missingOf(note, migration, { nics: parts.nics, pods: parts.pods.list() }),
           claimTrouble: (migration) => (parts.pods.hasSynced ? claimTrouble(migration, parts.pods.list()) : undefined),
+        },
+        local: {
+          live: parts.poolMoves,
+          cold: new ColdPoolMoves({ driver: parts.driver, identity: async (uid) => (await this.#disksOf(uid)).identity }),
+          hostFacts: parts.hostFacts,
+          paths: parts.paths,
+          isTold: (note) => this.#isTold(note),
         },
       },
       (key) => this.#controller.enqueue(key),
@@ -220,6 +230,12 @@ export class Moving {
     if (here === undefined || here.metadata.uid !== note.instance.uid) return false;
     const left = migration.status?.sourceClaim?.uid;
     return left === undefined || here.status?.claim?.uid === left;
+  }
+
+  #isTold({ instance: { namespace, name, uid }, goes }: MoveNote): boolean {
+    const here = this.#parts.instances.get({ namespace, name });
+    if (here === undefined || here.metadata.uid !== uid) return true;
+    return disksOf(here).every((disk) => disk.name !== goes?.disk || disk.pool === goes.to);
   }
 }
 

@@ -15,11 +15,12 @@ const shape = z.object({
   migration: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }),
   instance: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }),
   attempt: z.int(),
-  role: z.enum(["source", "target"]),
+  /** local: both, for the disk goes to another pool of this node. */
+  role: z.enum(["source", "target", "local"]),
   /** The instance does not run: only its disks move. */
   cold: z.boolean().exactOptional(),
-  /** The promise: source GivingUp or Gone, target Refusing or Ran. */
-  mark: z.enum(["none", "GivingUp", "Gone", "Refusing", "Ran"]),
+  /** The promise: source GivingUp or Gone, target Refusing or Ran, local GivingUp or Pivoting. */
+  mark: z.enum(["none", "GivingUp", "Gone", "Refusing", "Ran", "Pivoting"]),
   /** When this side began, ms since 1970. */
   since: z.number(),
   /** NICs that this side has made, or will make. */
@@ -38,6 +39,10 @@ const shape = z.object({
   why: why.exactOptional(),
   /** Target: the disks that it made for this attempt. */
   disks: z.array(z.object({ pool: z.string(), disk: z.string() })).exactOptional(),
+  /** Local: the disk, where it lies and where it goes, and the claim that the guest belongs to afterwards. */
+  goes: z
+    .object({ disk: z.string(), sizeBytes: z.int(), from: z.string(), to: z.string(), claimUid: z.string() })
+    .exactOptional(),
   /** Target: of this attempt alone, for a source that asks again. */
   secret: z.object({ identity: z.string(), key: z.string() }).exactOptional(),
 });

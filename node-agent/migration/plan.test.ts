@@ -56,7 +56,40 @@ describe("planSide", () => {
       "say source Released 1",
     ],
     ["it has come", "n2", migration({ handover: record("Done") }), undefined, "say target Running 1"],
-    ["from a node to itself", "n1", migration({ targetNode: "n1", handover: record("Copying") }), undefined, "nothing"],
+    ["from a node to itself", "n1", migration({ targetNode: "n1", handover: record("Copying") }), undefined, "begin local 1"],
+    [
+      "from a node to itself, of another node",
+      "n2",
+      migration({ targetNode: "n1", handover: record("Copying") }),
+      undefined,
+      "nothing",
+    ],
+    [
+      "given up at both ends",
+      "n1",
+      migration({ targetNode: "n1", handover: record("Source") }),
+      undefined,
+      "say source GivenUp 1",
+    ],
+    [
+      "given up at both ends, of which one has said so",
+      "n1",
+      migration({ targetNode: "n1", handover: record("Source"), source: { attempt: 1, state: "GivenUp" } }),
+      undefined,
+      "say target Released 1",
+    ],
+    [
+      "done, and both ends have said so",
+      "n1",
+      migration({
+        targetNode: "n1",
+        handover: record("Done"),
+        source: { attempt: 1, state: "Released" },
+        target: { attempt: 1, state: "Running" },
+      }),
+      undefined,
+      "nothing",
+    ],
   ])("%s", (_, node, object, noted, expected) => {
     const plan = planSide(object, node, noted);
     const words =
@@ -72,6 +105,8 @@ describe("planSide", () => {
 describe("a Migration deleted by force", () => {
   const here = instance({ status: { nodeName: "n1" } });
   const there = instance({ status: { nodeName: "n2" } });
+  const goes = { disk: "root", sizeBytes: 1, from: "local", to: "fast", claimUid: "c2" };
+  const moved = instance({ status: { nodeName: "n1", disks: [{ name: "root", pool: "fast" }] } });
   test.each<[string, Partial<MoveNote>, ReturnType<typeof instance> | undefined, string, string | undefined]>([
     ["the source has promised nothing", {}, here, "n1", "Source"],
     ["the source gives up", { mark: "GivingUp" }, here, "n1", "Source"],
@@ -82,6 +117,22 @@ describe("a Migration deleted by force", () => {
     ["the target refused", { role: "target", mark: "Refusing" }, undefined, "n2", "Source"],
     ["the target ran, and it is its instance", { role: "target", mark: "Ran" }, there, "n2", "Done"],
     ["the target ran, and the instance still names the source", { role: "target", mark: "Ran" }, here, "n2", undefined],
+    ["a disk on its way to another pool", { role: "local", goes }, here, "n1", "Source"],
+    [
+      "a disk that is in its new pool, of which the instance knows",
+      { role: "local", mark: "Pivoting", goes },
+      moved,
+      "n1",
+      "Done",
+    ],
+    [
+      "a disk that is in its new pool, and the instance says the old one",
+      { role: "local", mark: "Pivoting", goes },
+      here,
+      "n1",
+      undefined,
+    ],
+    ["a disk that is in its new pool, of no instance", { role: "local", mark: "Pivoting", goes }, undefined, "n1", "Done"],
   ])("%s", (_, over, object, node, verdict) => {
     expect(verdictOfVanished(note(over), object, node)).toBe(verdict);
   });

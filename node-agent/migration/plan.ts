@@ -1,6 +1,7 @@
 /** What this node has to do with a Migration. Pure. */
 import type { Instance } from "../../crds/instance.ts";
-import type { Migration } from "../../crds/migration.ts";
+import { disksOf } from "../../crds/disks.ts";
+import type { Handover, Migration } from "../../crds/migration.ts";
 import type { MoveNote, Role } from "./notes.ts";
 import type { Said } from "./report.ts";
 
@@ -16,22 +17,29 @@ export function planSide(migration: Migration, node: string, note: MoveNote | un
   const { status } = migration;
   const { handover, sourceNode, targetNode, instanceUid } = status ?? {};
   if (note !== undefined || instanceUid === undefined || handover === undefined) return nothing;
-  if (sourceNode === targetNode) return nothing;
   const { attempt, state } = handover;
-  if (sourceNode === node) {
-    const said = status?.source?.attempt === attempt ? status.source : undefined;
-    if (state === "Source") {
-      if (said?.state === "GivenUp") return nothing;
-      return { do: "say", said: { role: "source", words: { ...said, attempt, state: "GivenUp" } } };
-    }
-    if (state === "Done") {
-      return said?.state === "Released"
-        ? nothing
-        : { do: "say", said: { role: "source", words: { ...said, attempt, state: "Released" } } };
-    }
-    return { do: "begin", role: "source", attempt };
+  const isLocal = sourceNode === node && targetNode === node;
+  if (isLocal && state !== "Source" && state !== "Done") return { do: "begin", role: "local", attempt };
+  const plan = sourceNode === node ? planSource(migration, handover) : nothing;
+  // One that is both says one thing after the other.
+  return plan.do === "nothing" && targetNode === node ? planTarget(migration, handover) : plan;
+}
+
+function planSource({ status }: Migration, { attempt, state }: Handover): SidePlan {
+  const said = status?.source?.attempt === attempt ? status.source : undefined;
+  if (state === "Source") {
+    if (said?.state === "GivenUp") return nothing;
+    return { do: "say", said: { role: "source", words: { ...said, attempt, state: "GivenUp" } } };
   }
-  if (targetNode !== node) return nothing;
+  if (state === "Done") {
+    return said?.state === "Released"
+      ? nothing
+      : { do: "say", said: { role: "source", words: { ...said, attempt, state: "Released" } } };
+  }
+  return { do: "begin", role: "source", attempt };
+}
+
+function planTarget({ status }: Migration, { attempt, state }: Handover): SidePlan {
   const said = status?.target?.attempt === attempt ? status.target : undefined;
   if (state === "Source") {
     return said?.state === "Released"
@@ -49,8 +57,13 @@ export function planSide(migration: Migration, node: string, note: MoveNote | un
  * API server has it, undefined when it is gone.
  */
 export function verdictOfVanished(note: MoveNote, instance: Instance | undefined, node: string): "Source" | "Done" | undefined {
-  const { role, mark } = note;
+  const { role, mark, goes } = note;
   const at = instance?.status?.nodeName;
+  if (role === "local") {
+    if (mark !== "Pivoting") return "Source";
+    const there = instance === undefined || disksOf(instance).some(({ name, pool }) => name === goes?.disk && pool === goes.to);
+    return there ? "Done" : undefined;
+  }
   if (role === "source") {
     // Only a source that is gone, or a record that nobody can write any more, lets the target run.
     if (mark !== "Gone") return "Source";

@@ -31,7 +31,7 @@ export async function joinCgroup(root: string, name: string, pid: number): Promi
 }
 
 /** On v1 nobody may enter a cpuset whose CPUs and memory nodes are not set. */
-async function inheritCpuset(parent: string, directory: string): Promise<void> {
+export async function inheritCpuset(parent: string, directory: string): Promise<void> {
   for (const file of ["cpuset.cpus", "cpuset.mems"]) {
     const own = await read(join(directory, file));
     if (own === undefined || own !== "") continue;

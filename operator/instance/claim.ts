@@ -43,6 +43,8 @@ export interface TargetPlace {
   /** Labels that a node must have to have the disks that are not copied. */
   poolLabels?: readonly [string, string][];
   disks: readonly MigrationDisk[];
+  /** Disks that are not copied, and yet will be counted to this claim: they stay on the node that it leaves and goes to. */
+  staying?: readonly string[];
   /** No guest will run in it: it only holds the room of the disks that come. */
   idle?: boolean;
 }
@@ -111,11 +113,11 @@ export function claimPod(instance: Instance, place: ClaimPlace, settings: ClaimS
   return podOf(instance, { name: claimName(name, uid, place.serial), affinity: affinity(place), room }, settings);
 }
 
-/** The claim pod that an instance moves to. Pure. It asks for the room of the disks that will be copied. */
+/** The claim pod that an instance moves to. Pure. It asks for the room of the disks that will be copied, and of those that will be its own. */
 export function targetClaimPod(instance: Instance, place: TargetPlace, settings: ClaimSettings) {
-  const copied = place.disks.filter(({ copy }) => copy).map(({ targetPool, sizeBytes }) => ({ pool: targetPool, sizeBytes }));
+  const counted = place.disks.filter(({ name, copy }) => copy || place.staying?.includes(name) === true);
   const labels = { [MIGRATION_LABEL]: place.migration };
-  const room = poolRequests(copied);
+  const room = poolRequests(counted.map(({ targetPool, sizeBytes }) => ({ pool: targetPool, sizeBytes })));
   return podOf(instance, { name: place.name, affinity: targetAffinity(place), room, labels, idle: place.idle }, settings);
 }
 

@@ -42,6 +42,14 @@ describe("targetClaimPod", () => {
     expect(requests).not.toHaveProperty("drover.dev/pool.nfs");
   });
 
+  it("asks also for the room of what stays on the node, when that will be counted to it", () => {
+    const data = { ...disk, name: "data", targetPool: "local", copy: false };
+    const pod = made({ nodeName: "n1", disks: [disk, data, { ...data, name: "nfs", targetPool: "nfs" }], staying: ["data"] });
+    const requests = pod.spec.containers[0]?.resources.requests ?? {};
+    expect(requests).toMatchObject({ "drover.dev/pool.fast": "2", "drover.dev/pool.local": "2" });
+    expect(requests).not.toHaveProperty("drover.dev/pool.nfs");
+  });
+
   it.each<[string, Partial<TargetPlace>, object]>([
     [
       "anywhere but where the guest is, or cannot be",

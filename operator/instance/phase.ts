@@ -103,7 +103,9 @@ const isUnderWay = ({ move, plan }: StatusFacts, guest: GuestStatus): boolean =>
 
 function migrating({ move }: StatusFacts): PhaseSeen {
   const [from, to, name] = [move?.sourceNode ?? "", move?.targetNode ?? "", move?.name ?? ""];
-  const message = `its guest runs, and is being moved from node ${from} to node ${to} by the Migration ${name}`;
+  const way =
+    from === to ? `its root disk is being moved to another pool of node ${to}` : `is being moved from node ${from} to node ${to}`;
+  const message = `its guest runs, and ${way} by the Migration ${name}`;
   return { phase: "Migrating", reason: "Migrating", message };
 }
 

@@ -63,7 +63,7 @@ export const nodeOfDisks = (move: ActiveMove | undefined, nodeName: string | und
 
 /** The nodes that may have the instance's ports: both, with the source first, while either may run the guest. */
 export function chassisOf(move: ActiveMove | undefined, nodeName: string): string[] {
-  return isMoving(move) && move !== undefined ? [move.sourceNode, move.targetNode] : [nodeName];
+  return isMoving(move) && move !== undefined ? [...new Set([move.sourceNode, move.targetNode])] : [nodeName];
 }
 
 /** Shown of an instance; the newest is `lastMigration`, the others follow it. */

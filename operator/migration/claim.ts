@@ -7,6 +7,7 @@ import type { ClaimSeen } from "../instance/facts.ts";
 import { isSharedPool, labelsOfPools } from "../instance/shared.ts";
 import { claimNameOf } from "./attempt.ts";
 import { isCold } from "./cold.ts";
+import { staysOnNode } from "./local.ts";
 import { refusedClaim } from "./refusal.ts";
 import { createBeyondQuota } from "./surge.ts";
 import { diskPlan, unsuitableNodes } from "./preflight.ts";
@@ -19,12 +20,18 @@ export async function createTargetClaim(scope: MoveScope): Promise<void> {
   const { namespace = "", name: migrationName } = migration.metadata;
   const { node, nodeSelector } = migration.spec.target ?? {};
   const name = claimNameOf(migration);
-  const disks = diskPlan(migration, instance, (pool) => isSharedPool(pool, ctx.pools));
+  const stays = staysOnNode(migration, instance, scope.nodesWith);
+  const isShared = (pool: string): boolean => isSharedPool(pool, ctx.pools);
+  const disks = diskPlan(migration, instance, isShared, stays);
   const place = {
     name,
     migration: migrationName,
     sourceNode: instance.status?.nodeName ?? "",
-    nodeName: node,
+    nodeName: stays ? instance.status?.nodeName : node,
+    staying:
+      stays && !isCold(migration)
+        ? disks.filter(({ copy, targetPool }) => !copy && !isShared(targetPool)).map((disk) => disk.name)
+        : [],
     nodeSelector,
     unsuitable: [...new Set([...unsuitableNodes(migration, instance, ctx.hosts.list()), ...ctx.heartbeats.silentNodes()])],
     disks,

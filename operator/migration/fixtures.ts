@@ -142,6 +142,7 @@ export const factsFixture = (more: Partial<MoveFacts> = {}): MoveFacts => ({
   refused: undefined,
   nodeFacts: (name) => goodNode(name),
   hasPool: () => true,
+  nodesWith: () => ["n1", "n2", "n3"],
   isShared: () => false,
   askTurn: () => ({ granted: true }),
   lasted: () => 0,

@@ -4,6 +4,7 @@ import type { Problem } from "../instance/facts.ts";
 import { isUnwanted, sourceOf, targetOf } from "./attempt.ts";
 import { isCold } from "./cold.ts";
 import { decideOperator, type OperatorDecision } from "./handover.ts";
+import { changesPool, isLocal, wayOf } from "./local.ts";
 import type { Cause, MoveFacts, MovePlan } from "./plan.ts";
 import { afterFailure, finish, lifeOf, notedCause, waitFor } from "./plan-steps.ts";
 import { PASSING } from "./plan-under-way.ts";
@@ -28,7 +29,7 @@ function arrived({ migration }: MoveFacts): Problem {
   const { sourceNode = "", targetNode = "" } = migration.status ?? {};
   const pauseMs = sourceOf(migration)?.pauseMs;
   const pause = pauseMs === undefined ? "" : `, guest paused ${Math.round(pauseMs)} ms`;
-  const message = `moved from ${sourceNode} to ${targetNode}${pause}`;
+  const message = isLocal(migration.status) ? `moved ${wayOf(migration)}` : `moved from ${sourceNode} to ${targetNode}${pause}`;
   return isUnwanted(migration)
     ? { reason: "TooLate", message: `${message}; it was cancelled too late` }
     : { reason: "Moved", message };
@@ -44,7 +45,9 @@ export function planDone(facts: MoveFacts, record: Handover): MovePlan {
     message: `${cold ? "its disks are" : "the guest runs"} on node ${targetNode}; ${message}`,
   });
   const lives = instance !== undefined && instance.metadata.uid === instanceUid;
-  const isTold = instance?.status?.nodeName === targetNode || (!cold && instance?.status?.claim?.uid === targetClaim?.uid);
+  const isTold = isLocal(migration.status)
+    ? instance !== undefined && !changesPool(migration, instance)
+    : instance?.status?.nodeName === targetNode || (!cold && instance?.status?.claim?.uid === targetClaim?.uid);
   if (lives && !isTold) return waitFor(facts, words("the instance is told", "Arriving"));
   if (!cold && claim?.labelled === true && !claim.deleting)
     return { step: { do: "take-label-off", claim }, ...words("the instance is told", "Arriving") };

@@ -7,12 +7,15 @@ import { afterFailure, finish, lifeOf, waitFor } from "./plan-steps.ts";
 import { checkInstance, checkTarget, diskPlan } from "./preflight.ts";
 import type { Check } from "./check.ts";
 import { isCold } from "./cold.ts";
+import { staysOnNode, wayOf } from "./local.ts";
 import { resolvePolicy } from "./settings.ts";
 import type { Instance } from "../../crds/instance.ts";
 
 const MINUTE = 60_000;
 /** Room on another node may be made by hand, or by an autoscaler; a move that never finds any must end in words. */
 const ROOM_MS = 10 * MINUTE;
+/** An image is pulled, a sandbox is made. */
+const HOLDER_MS = 5 * MINUTE;
 /** A bound claim cannot go elsewhere: better another attempt than a long wait. */
 const TARGET_BACK_MS = MINUTE;
 
@@ -92,6 +95,11 @@ function planPlace(facts: MoveFacts, instance: Instance): MovePlan | { node: str
   if (check.state === "fail") return lost(check.reason, check.message);
   if (check.state === "wait")
     return waitFor(facts, check, { forMs: TARGET_BACK_MS, late: ({ reason, message }) => lost(reason, message) });
+  if (instance.status?.nodeName === claim.node && !claim.holderRunning) {
+    // A guest that stays on its node is taken over into this claim by the agent that copies: nobody else waits for it.
+    const words = { reason: "HolderStarting", message: `the holder of its claim on node ${claim.node} is being started` };
+    return waitFor(facts, words, { forMs: HOLDER_MS, late: ({ reason, message }) => lost(reason, message) });
+  }
   if (migration.spec.target?.node === undefined) {
     const turn = facts.askTurn(claim.node);
     if (!turn.granted) return waitFor(facts, turn);
@@ -115,7 +123,8 @@ export function planBefore(facts: MoveFacts, attempt: number): MovePlan {
     const message = `waits for the end of the Migration ${first.metadata.name} of the same instance`;
     return waitFor(facts, { reason: "WaitingForMigration", message });
   }
-  const named = migration.spec.target?.node;
+  const stays = staysOnNode(migration, instance, facts.nodesWith);
+  const named = stays ? instance.status?.nodeName : migration.spec.target?.node;
   const unfit = named === undefined ? undefined : hold(facts, checkTarget(migration, instance, facts.nodeFacts(named)));
   if (unfit !== undefined) return unfit;
   if (!hasTurn(migration)) return planBackoff(facts) ?? planTurn(facts, instance);
@@ -143,7 +152,8 @@ function planBegin(
     targetSaid: migration.status?.target,
     keep: undefined,
   });
-  const words = { reason: "Preparing", message: `node ${node} prepares for the guest` };
+  const stays = instance.status?.nodeName === node;
+  const words = { reason: "Preparing", message: `node ${node} prepares for the ${stays ? "disk" : "guest"}` };
   if (record !== undefined && decision.do !== "write")
     return waitFor(facts, { ...words, message: "the attempt before is not over yet" });
   const { claim, nodeName } = instance.status ?? {};
@@ -152,6 +162,7 @@ function planBegin(
   const early = cold ? facts.otherClaims.at(0) : undefined;
   if (early !== undefined)
     return waitFor(facts, { reason: "InstanceNotStopped", message: `waits for the end of its claim ${early.name}` });
+  const disks = diskPlan(migration, instance, facts.isShared, stays);
   return {
     step: { do: "begin", from: record, to: { attempt, state: "Copying" } },
     ...words,
@@ -160,9 +171,13 @@ function planBegin(
       targetNode: node,
       sourceClaim: cold || claim === undefined ? undefined : { name: claim.name, uid: claim.uid },
       targetClaim: { name: claimNameOf(migration), uid },
-      disks: diskPlan(migration, instance, facts.isShared),
+      disks,
       policy: resolvePolicy(migration.spec, settings),
     },
-    progressing: { status: "True", reason: "Moving", message: `from node ${nodeName} to node ${node}` },
+    progressing: {
+      status: "True",
+      reason: "Moving",
+      message: wayOf({ status: { sourceNode: nodeName, targetNode: node, disks } }),
+    },
   };
 }

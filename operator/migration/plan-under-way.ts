@@ -6,6 +6,7 @@ import { isUnwanted, sourceOf, targetOf } from "./attempt.ts";
 import { isCold } from "./cold.ts";
 import { decideOperator, type OperatorDecision } from "./handover.ts";
 import type { Cause, MoveFacts, MovePlan } from "./plan.ts";
+import { isLocal, wayOf } from "./local.ts";
 import { lifeOf } from "./plan-steps.ts";
 
 const MINUTE = 60_000;
@@ -120,7 +121,7 @@ function copying({ migration }: MoveFacts): Problem {
 }
 
 function switching(facts: MoveFacts, record: Handover, cause: Cause | undefined): Problem {
-  const { sourceNode = "", targetNode = "" } = facts.migration.status ?? {};
+  const { targetNode = "" } = facts.migration.status ?? {};
   if (record.state === "Target" && lifeOf(facts.target) === "dead")
     return {
       reason: "WaitingForNode",
@@ -133,7 +134,7 @@ function switching(facts: MoveFacts, record: Handover, cause: Cause | undefined)
   const where =
     record.state === "Target"
       ? `the guest may run on node ${targetNode} now${rest === undefined ? "" : `: ${rest}`}`
-      : `from node ${sourceNode} to node ${targetNode}`;
+      : wayOf(facts.migration);
   return { reason: cause === undefined ? "SwitchingOver" : "TooLate", message: `it is switched over: ${where}${late}${waits}` };
 }
 
@@ -197,16 +198,20 @@ function keptCopy({ migration, instance, target }: MoveFacts): "Source" | "Targe
 export function planUnderWay(facts: MoveFacts, record: Handover): MovePlan {
   const { migration, source, target } = facts;
   const { cause, afterMs } = watch(facts, record);
-  const decision = decideOperator({
-    record,
-    giveUp: cause !== undefined,
-    retry: false,
-    source: lifeOf(source),
-    target: lifeOf(target),
-    sourceSaid: migration.status?.source,
-    targetSaid: migration.status?.target,
-    keep: keptCopy(facts),
-  });
+  // Where source and target are one, only their agent knows which of the two volumes is the right one; it waits for its node.
+  const settles = isLocal(migration.status) && record.state !== "Copying";
+  const decision: OperatorDecision = settles
+    ? { do: "wait" }
+    : decideOperator({
+        record,
+        giveUp: cause !== undefined,
+        retry: false,
+        source: lifeOf(source),
+        target: lifeOf(target),
+        sourceSaid: migration.status?.source,
+        targetSaid: migration.status?.target,
+        keep: keptCopy(facts),
+      });
   if (decision.do === "write") return planWrite(facts, decision, cause);
   if (decision.do === "needsDecision") {
     const problem = decisionOf(decision.reason);

@@ -34,6 +34,8 @@ export interface MoveFacts {
   refused: Problem | undefined;
   nodeFacts: (name: string) => NodeFacts;
   hasPool: (name: string) => boolean;
+  /** The nodes that say they have a pool of this name. */
+  nodesWith: (pool: string) => readonly string[];
   /** Whether both nodes have one and the same pool of this name. */
   isShared: (pool: string) => boolean;
   /** Asks for a turn, or once the target is known for a place there. */

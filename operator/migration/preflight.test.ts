@@ -168,6 +168,16 @@ describe("what the claim asks kube-scheduler for", () => {
     expect(unsuitableNodes(migrationFixture(), movedInstance(), hosts)).toEqual(["n3", "n4"]);
   });
 
+  it("copies nothing but the root disk when the instance stays on its node", () => {
+    const disks = [{ name: "data", pool: "slow", size: "3Gi" }];
+    const migration = migrationFixture(undefined, { target: { pool: "fast", node: "n1" } });
+    const plan = diskPlan(migration, movedInstance({}, { spec: { disks } }), () => false, true);
+    expect(plan.map(({ name, targetPool, copy }) => [name, targetPool, copy])).toEqual([
+      ["root", "fast", true],
+      ["data", "slow", false],
+    ]);
+  });
+
   it("takes only the root disk to another pool, and copies nothing that both nodes share", () => {
     const disks = [
       { name: "data", pool: "slow", size: "3Gi" },

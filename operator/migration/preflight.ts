@@ -9,6 +9,7 @@ import type { NodeSeen } from "../instance/facts.ts";
 import { migrationProblem } from "../instance/migratable.ts";
 import { fail, OK, RECOVER_MS, wait, type Check } from "./check.ts";
 import { checkStopped, isCold } from "./cold.ts";
+import { changesPool, staysOnNode } from "./local.ts";
 import { machineProblem } from "./machine.ts";
 
 /** A Migration and its Instance may stand in one file. */
@@ -28,16 +29,20 @@ export function runningGuest({ status }: Instance): GuestStatus | undefined {
   return guest?.state === "Running" && guest.claimUid !== undefined && guest.claimUid === status?.claim?.uid ? guest : undefined;
 }
 
-/** The disks of the instance and where each would go. What stays in a pool that both nodes share is not copied. Pure. */
+/**
+ * The disks of the instance and where each would go. What stays in a pool that both nodes share is not copied; nor is, when the
+ * instance stays on its node (`stays`), what stays in its pool. Pure.
+ */
 export function diskPlan(
   migration: Pick<Migration, "spec">,
   instance: Instance,
   isShared: (pool: string) => boolean,
+  stays = false,
 ): MigrationDisk[] {
   const other = migration.spec.target?.pool;
   return disksOf(instance).map(({ name, pool, sizeBytes }) => {
     const targetPool = name === ROOT_DISK ? (other ?? pool) : pool;
-    return { name, sourcePool: pool, targetPool, sizeBytes, copy: targetPool !== pool || !isShared(pool) };
+    return { name, sourcePool: pool, targetPool, sizeBytes, copy: targetPool !== pool || (!stays && !isShared(pool)) };
   });
 }
 
@@ -53,10 +58,12 @@ export interface InstanceFacts {
   source: NodeSeen;
   /** Whether a StoragePool of this name exists. */
   hasPool: (name: string) => boolean;
+  /** The nodes that say they have a pool of this name. */
+  nodesWith: (pool: string) => readonly string[];
 }
 
 /** Whether the instance can be moved now, wherever it goes. Pure. */
-export function checkInstance({ migration, instance, source, hasPool }: InstanceFacts): Check {
+export function checkInstance({ migration, instance, source, hasPool, nodesWith }: InstanceFacts): Check {
   const { instance: name, target } = migration.spec;
   if (instance === undefined)
     return wait(
@@ -78,7 +85,8 @@ export function checkInstance({ migration, instance, source, hasPool }: Instance
   if (source.state === "Gone")
     return fail("NodeGone", `node ${instance.status?.nodeName ?? ""} is no longer in the cluster, and the guest with it`);
   if (source.state !== "Answering") return wait(source.reason, `the guest cannot be moved now: ${source.message}`, RECOVER_MS);
-  const problem = migrationProblem(guest);
+  // A guest that stays in its QEMU need not be one that could leave it.
+  const problem = staysOnNode(migration, instance, nodesWith) ? undefined : migrationProblem(guest);
   return problem === undefined ? OK : fail(problem.reason, `instance ${name} cannot be moved: ${problem.message}`);
 }
 
@@ -91,16 +99,8 @@ function notRunning({ metadata, status }: Instance): Check {
 
 /** Whether this node can take the instance. Pure. */
 export function checkTarget(migration: Migration, instance: Instance, { name, node, seen, host }: NodeFacts): Check {
-  if (instance.status?.nodeName === name && migration.spec.target?.pool !== undefined)
-    return fail(
-      "TargetIsPresentNode",
-      `instance ${instance.metadata.name} is on node ${name} already, and a disk cannot be moved to another pool of its own node yet; name another node, or none`,
-    );
-  if (instance.status?.nodeName === name)
-    return fail(
-      "TargetIsPresentNode",
-      `instance ${instance.metadata.name} runs on node ${name} already; name another node, or none`,
-    );
+  const stays = instance.status?.nodeName === name;
+  if (stays && !changesPool(migration, instance)) return staysWhereItIs(migration, instance, name);
   if (node === undefined) return fail("NodeNotFound", `target.node: there is no Node ${name}; see kubectl get nodes`);
   // Somebody has said that it is dead: it comes back on another day, if at all.
   if (seen.state === "Fenced") return fail(seen.reason, `${seen.message}; name another node, or none`);
@@ -123,7 +123,17 @@ export function checkTarget(migration: Migration, instance: Instance, { name, no
     );
   const pools = checkPools(migration, instance, name, host);
   // A guest that boots there takes the machine that there is.
-  return pools ?? (isCold(migration) ? OK : checkMachine(instance, name, host));
+  return pools ?? (isCold(migration) || stays ? OK : checkMachine(instance, name, host));
+}
+
+function staysWhereItIs({ spec }: Migration, { metadata: { name } }: Instance, node: string): Check {
+  const pool = spec.target?.pool;
+  const where =
+    pool === undefined ? `runs on node ${node} already` : `is on node ${node} already, with its root disk in pool ${pool}`;
+  return fail(
+    "TargetIsPresentNode",
+    `instance ${name} ${where}; name another node, ${pool === undefined ? "or none" : "or another pool"}`,
+  );
 }
 
 function checkPools(migration: Migration, instance: Instance, node: string, host: Host): Check | undefined {

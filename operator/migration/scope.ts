@@ -94,6 +94,13 @@ export class MoveScope {
     return { name, node: nodes.get({ name }), seen: this.nodeOf(name), host: hosts.get({ name }) };
   }
 
+  /** The nodes that say they have a pool of this name. */
+  readonly nodesWith = (pool: string): string[] =>
+    this.ctx.hosts
+      .list()
+      .filter(({ status }) => status?.pools?.some(({ name }) => name === pool))
+      .map(({ metadata }) => metadata.name);
+
   #askTurn(source: string, target: string | undefined): Turn {
     const { migration, ctx, key } = this;
     const { uid } = migration.metadata;
@@ -122,6 +129,7 @@ export class MoveScope {
       refused: this.refused,
       nodeFacts: (node) => this.#nodeFacts(node),
       hasPool: (pool) => ctx.pools.get({ name: pool }) !== undefined,
+      nodesWith: this.nodesWith,
       isShared: (pool) => isSharedPool(pool, ctx.pools),
       askTurn: (target) => this.#askTurn(sourceNode ?? "", target),
       lasted: (topic, value) => ctx.stopwatches.lasted(metadata.uid, topic, value),

@@ -4,9 +4,10 @@ import { chown, mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { execa } from "execa";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { silentLogger } from "../../kube/index.ts";
 import { ColdMoves } from "../../node-agent/migration/cold/cold.ts";
+import { ColdPoolMoves } from "../../node-agent/migration/local/cold.ts";
 import type { MoveEvent, OutgoingPlan } from "../../node-agent/instance/move.ts";
 import type { Observed } from "../../node-agent/instance/driver.ts";
 import { nodePaths } from "../../node-agent/node.ts";
@@ -157,4 +158,51 @@ it("an agent that ends takes the programs with it: the move finds nobody who rec
   expect(await agent("n2").incoming(UID)).toBe("gone");
   await expect(source.copyDisks(UID, plan, never)).rejects.toThrow(/refused|connect/i);
   await agent("n2").abandon(UID);
+});
+
+describe("to another pool of the same node", () => {
+  const plan = {
+    disk: "root",
+    sizeBytes: 64 * MIB,
+    claimUid: "c2",
+    maxBytesPerSecond: undefined as number | undefined,
+    runtimeVersion: "",
+  };
+  const from = () => ({ pool: "p1", path: volume("n1", "root") });
+  const to = () => ({ pool: "p2", path: volume("n2", "root") });
+  const poolMoves = () =>
+    new ColdPoolMoves({ driver: { observe: () => Promise.resolve(observed) }, identity: () => Promise.resolve(SOURCE_USER) });
+  beforeEach(() => chown(volume("n2", "root"), SOURCE_USER.uid, SOURCE_USER.gid));
+
+  it("a disk arrives whole and sparse, also over what an earlier try has left", async () => {
+    const handle = await open(volume("n2", "root"), "r+");
+    await handle.write(Buffer.alloc(5 * MIB, "left over"), 0, 5 * MIB, 20 * MIB);
+    await handle.close();
+    const one = poolMoves();
+    const where = { ...plan, from: from(), to: to() };
+    await one.copy(UID, where, never);
+    expect(await one.state(UID)).toBe("ready");
+    expect(await one.counters(UID)).toEqual({ doneBytes: 64 * MIB, totalBytes: 64 * MIB });
+    expect((await compare("root")).exitCode).toBe(0);
+    expect((await stat(volume("n2", "root"))).blocks * 512, "holes are holes").toBeLessThan(8 * MIB);
+    await one.complete(UID);
+    expect(await one.state(UID)).toBe("pending");
+    expect(await poolMoves().state(UID), "the next agent's").toBe("old");
+    one.forget(UID);
+    expect(await one.state(UID)).toBe("old");
+  });
+
+  it("a disk is given up in the middle, and not begun for a guest that runs", async () => {
+    const one = poolMoves();
+    const where = { ...plan, from: from(), to: to(), maxBytesPerSecond: MIB };
+    const copying = one.copy(UID, where, never);
+    copying.catch(() => undefined);
+    await expect.poll(() => one.state(UID), { timeout: 9_000 }).toBe("copying");
+    await one.giveUp(UID);
+    await expect(copying).rejects.toThrow("abort");
+    expect(await one.state(UID)).toBe("old");
+    await expect(one.complete(UID)).rejects.toThrow("has not been copied");
+    observed = { state: "running" };
+    await expect(one.copy(UID, where, never)).rejects.toThrow("the guest runs");
+  });
 });

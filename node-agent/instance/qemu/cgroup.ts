@@ -1,9 +1,9 @@
 /** The claim pod's cgroup, as the kubelet makes it, and the leaf `drover` in it where the guest's process lives. */
-import { readFile, rmdir, stat } from "node:fs/promises";
+import { mkdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { sleep, type Clock } from "../../../kube/clock.ts";
 import { errorCode, UserError } from "../../errors.ts";
-import { hierarchies } from "../../ovs/cgroup.ts";
+import { hierarchies, inheritCpuset } from "../../ovs/cgroup.ts";
 
 const LEAF = "drover";
 const LOOK_AGAIN_MS = 10;
@@ -71,6 +71,21 @@ export class ClaimCgroups {
     }
   }
 
+  /** Puts a process that runs into the claim's `drover`, in every hierarchy that the claim is in. May be repeated. */
+  async move(pid: number, podUid: string): Promise<void> {
+    const path = await this.find(podUid);
+    if (path === undefined) throw new UserError("ClaimCgroupMissing", `the claim pod ${podUid} has no cgroup on this node`);
+    for (const hierarchy of await this.#hierarchies()) {
+      const pod = join(hierarchy, path);
+      if (!(await isDirectory(pod))) continue;
+      const leaf = join(pod, LEAF);
+      await mkdir(leaf, { recursive: true });
+      await inheritCpuset(pod, leaf);
+      await takeCharges(leaf);
+      await writeFile(join(leaf, "cgroup.procs"), String(pid));
+    }
+  }
+
   /** Processes in the claim's `drover`; empty when it is gone. */
   async processes(podUid: string): Promise<number[]> {
     const directory = await this.#accounting(podUid);
@@ -109,6 +124,15 @@ export class ClaimCgroups {
       if (await isDirectory(directory)) return directory;
     }
     return undefined;
+  }
+}
+
+/** Lets memory follow its process: private and shared. Kernels that know no such thing have no such file, or refuse. */
+async function takeCharges(leaf: string): Promise<void> {
+  try {
+    await writeFile(join(leaf, "memory.move_charge_at_immigrate"), "3", { flag: "r+" });
+  } catch (error) {
+    if (!["ENOENT", "EINVAL", "EOPNOTSUPP", "EACCES"].includes(errorCode(error) ?? "")) throw error;
   }
 }
 

@@ -54,7 +54,7 @@ async function checkDisk(disk: MachineDisk, plan: MachinePlan, paths: NodePaths)
 }
 
 /** Whether the file system takes O_DIRECT; some (tmpfs before 6.6, many FUSE ones) do not. */
-async function canBypassCache(path: string): Promise<boolean> {
+export async function canBypassCache(path: string): Promise<boolean> {
   try {
     const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_DIRECT);
     await handle.close();

@@ -12,6 +12,7 @@ import { HANDED } from "./command-line.ts";
 import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
 import { pingGuestAgent } from "./guest-agent.ts";
 import { Locks } from "./locks.ts";
+import { QemuPoolMoves } from "./local/moves.ts";
 import { Monitors } from "./monitors.ts";
 import { QemuMoves } from "./move/moves.ts";
 import { checkUid, Notes } from "./notes.ts";
@@ -53,6 +54,8 @@ const REATTACH_MS = 1_000;
 export class QemuDriver implements InstanceDriver {
   /** Live moves of the guests. */
   readonly moves: QemuMoves;
+  /** Disks that go to another pool of this node. */
+  readonly poolMoves: QemuPoolMoves;
   readonly #context: QemuContext;
   readonly #locks = new Locks();
   readonly #listeners = new Map<string, Set<() => void>>();
@@ -92,6 +95,7 @@ export class QemuDriver implements InstanceDriver {
       starting: new Set(),
     };
     this.moves = new QemuMoves(this.#context, this.#locks, (uid) => this.#notify(uid));
+    this.poolMoves = new QemuPoolMoves(this.moves.parts, this.#locks);
   }
 
   async prepare(instance: { instanceUid: string; namespace: string; name: string }): Promise<GuestIdentity> {

@@ -78,6 +78,21 @@ export function sender(
   ];
 }
 
+/** Copies its first open file into its second, of the same size, which may have had another content; holes stay holes. */
+export const copier = (maxBytesPerSecond: number | undefined): string[] => [
+  "qemu-img",
+  "convert",
+  "-p",
+  "-n",
+  ...(maxBytesPerSecond === undefined ? [] : ["-r", String(maxBytesPerSecond)]),
+  "-f",
+  "raw",
+  "-O",
+  "raw",
+  inherited(0),
+  inherited(1),
+];
+
 /**
  * The program with nothing but its open files, a network and a key: the guest's own user, a root directory of programs, limits of
  * memory, file size and descriptors, no capability, and it ends with the agent.

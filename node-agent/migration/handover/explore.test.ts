@@ -269,7 +269,9 @@ const MUTATIONS: [name: string, harm: Harm, rules: Rules, start?: World][] = [
 ];
 
 describe("who may run the guest", () => {
-  test("in every order of events one copy at most runs, none is stale, and there is a way to an end", { timeout: 180_000 }, () => {
+  test("in every order of events one copy at most runs, none is stale, and there is a way to an end", {
+    timeout: 180_000,
+  }, () => {
     const { states, bad, path } = explore(REAL);
     expect({ bad, path }).toEqual({ bad: undefined, path: [] });
     expect(states).toBeGreaterThan(100_000); // fewer: the walk has lost something

@@ -93,7 +93,7 @@ const PATIENCE_MS = 30_000;
 const LOOK_AGAIN_MS = 500;
 
 /** Tries again for a while what may be there in a moment. */
-async function patiently<T>(
+export async function patiently<T>(
   { clock, say, signal }: { clock: Clock; say: (message: string) => void; signal: AbortSignal },
   work: () => Promise<T>,
 ): Promise<T> {

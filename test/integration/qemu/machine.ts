@@ -1,7 +1,7 @@
 /** What a node has that runs guests: a runtime, cgroups as the kubelet makes them, pools; all under names of this test's own. */
 import { createHash, randomUUID } from "node:crypto";
 import { chown, copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, rmdir, truncate, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { execa } from "execa";
 import { buildGuest } from "../../../hack/guest/build.ts";
 import { machineMirror } from "../../../hack/lab/base.ts";
@@ -15,6 +15,7 @@ const CACHE = join(process.env["DROVER_CACHE"] ?? "/var/cache/drover", "runtime-
 const PACKAGES = "qemu-system-x86,seabios,libc-bin,busybox-static";
 const CGROUPS = "/sys/fs/cgroup";
 const ENTER = new URL("../../../node-agent/instance/qemu/enter.c", import.meta.url).pathname;
+const VIEW = new URL("../../../node-agent/instance/qemu/view.c", import.meta.url).pathname;
 const GUEST = new URL("guest.S", import.meta.url).pathname;
 
 export const RUNTIME = "test";
@@ -40,9 +41,12 @@ async function ensureRuntime(): Promise<void> {
     await rm(tree, { recursive: true });
     await writeFile(join(runtime, "packages"), PACKAGES);
   }
-  const enter = join(runtime, `enter.${process.pid}`);
-  await execa("gcc", ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-o", enter, ENTER], { timeout: 60_000 });
-  await rename(enter, join(runtime, "enter"));
+  for (const source of [ENTER, VIEW]) {
+    const program = join(runtime, basename(source, ".c"));
+    const made = `${program}.${process.pid}`;
+    await execa("gcc", ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-o", made, source], { timeout: 60_000 });
+    await rename(made, program);
+  }
 }
 
 /** What a guest does: a definition for guest.S; LINUX is the lab's tiny guest. */

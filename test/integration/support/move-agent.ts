@@ -27,6 +27,7 @@ const instances = new Informer<Instance>(client, instanceType, {
   indexes: { uid: (one) => [one.metadata.uid] },
 });
 const pods = new Informer<Pod>(client, resources.pods, { fieldSelector: `spec.nodeName=${node}` });
+const noPoolMoves = (): Promise<void> => Promise.reject(new Error("no disk changes its pool here"));
 const moving = new Moving({
   nodeName: node,
   address: "127.0.0.1",
@@ -37,6 +38,16 @@ const moving = new Moving({
   pods,
   driver: machine,
   moves: machine,
+  poolMoves: {
+    state: () => Promise.resolve("old"),
+    copy: noPoolMoves,
+    complete: noPoolMoves,
+    pivot: noPoolMoves,
+    settle: noPoolMoves,
+    giveUp: noPoolMoves,
+    forget: () => undefined,
+    counters: () => Promise.resolve({ doneBytes: 0, totalBytes: 0 }),
+  },
   pools: {
     ensureVolume: ({ instanceUid, disk, sizeBytes }) => {
       if (existsSync(join(directory, `full-${node}`))) return Promise.reject(new Error("the pool is full"));

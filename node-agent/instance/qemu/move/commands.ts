@@ -49,6 +49,8 @@ export interface MirrorJob {
   doneBytes: number;
   /** In step with its copy, and kept so. */
   ready: boolean;
+  /** It waits to be told that the disk may be exchanged for its copy. */
+  pending: boolean;
   /** It has ended, well unless there is an error. */
   concluded: boolean;
   error?: string;
@@ -67,9 +69,11 @@ export async function queryMirrors(qmp: QmpSession): Promise<MirrorJob[]> {
   return all.flatMap((one) => {
     const disk = diskOf(one.device);
     if (disk === undefined) return [];
-    const concluded = one.status === "concluded";
+    const [concluded, pending] = [one.status === "concluded", one.status === "pending"];
     const error = one.error === undefined ? {} : { error: one.error };
-    return [{ disk, job: one.device, totalBytes: one.len, doneBytes: one.offset, ready: one.ready, concluded, ...error }];
+    return [
+      { disk, job: one.device, totalBytes: one.len, doneBytes: one.offset, ready: one.ready, pending, concluded, ...error },
+    ];
   });
 }
 

@@ -4,7 +4,8 @@ import { connect } from "node:net";
 import type { OutgoingPlan } from "../../move.ts";
 import type { QmpEvent, QmpSession } from "../qmp/session.ts";
 import { queryMirrors, queryMoveNodes, queryMoveObjects, type MirrorJob } from "./commands.ts";
-import { deviceNode, diskOf, nameOf, TLS } from "./names.ts";
+import { insertedDisk } from "../local/nodes.ts";
+import { diskOf, nameOf, TLS } from "./names.ts";
 import { monitorOf, type MoveParts } from "./parts.ts";
 import { removeSecret, tlsObject, writeSecret } from "./secret.ts";
 
@@ -99,7 +100,7 @@ async function startMirror(
   });
   await qmp.execute("blockdev-mirror", {
     "job-id": name,
-    device: deviceNode(disk),
+    device: (await insertedDisk(qmp, disk)).node,
     target: name,
     sync: "full",
     // the guest's writes do not wait for the link

@@ -67,7 +67,8 @@ async function endMigration(qmp: QmpSession, { until }: Listening): Promise<void
   await until(isMigration("cancelled", "failed", "completed"), "the end of the memory's copying", { ms: MOVE_DEADLINE.giveUp });
 }
 
-async function endMirrors(qmp: QmpSession, { until }: Listening, { force }: { force: boolean }): Promise<void> {
+/** Ends the copying of disks, and forgets what has ended. May be repeated. */
+export async function endMirrors(qmp: QmpSession, { until }: Listening, { force }: { force: boolean }): Promise<void> {
   const mirrors = await queryMirrors(qmp);
   for (const { job, disk } of mirrors.filter((one) => !one.concluded)) {
     await qmp.execute("block-job-cancel", { device: job, force }, DEADLINE);

@@ -24,6 +24,7 @@ const mirror = (done: number, total: number): MirrorJob => ({
   doneBytes: done * MIB,
   totalBytes: total * MIB,
   ready: true,
+  pending: false,
   concluded: false,
 });
 

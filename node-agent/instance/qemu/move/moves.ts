@@ -38,7 +38,8 @@ interface OnItsWay {
 export class QemuMoves implements MoveDriver {
   readonly #context: QemuContext;
   readonly #locks: Locks;
-  readonly #parts: MoveParts;
+  /** What others need who work with the same guests. */
+  readonly parts: MoveParts;
   readonly #watchers = new Map<string, Set<(event: MoveEvent) => void>>();
   readonly #out = new Map<string, OnItsWay>();
   /** Guests that come, and once one is all here: when its disks are its own. */
@@ -51,7 +52,7 @@ export class QemuMoves implements MoveDriver {
     this.#context = context;
     this.#locks = locks;
     this.#changed = changed;
-    this.#parts = {
+    this.parts = {
       context,
       events: new MoveEvents(context.clock),
       marks: new Marks(context.clock),
@@ -66,7 +67,7 @@ export class QemuMoves implements MoveDriver {
 
   /** The driver hands over what QEMU tells. */
   onEvent(instanceUid: string, event: QmpEvent): void {
-    this.#parts.events.tell(instanceUid, event);
+    this.parts.events.tell(instanceUid, event);
     if (event.name === "MIGRATION_PASS") {
       this.#onRound(instanceUid);
       return;
@@ -80,7 +81,7 @@ export class QemuMoves implements MoveDriver {
 
   /** The connection to a guest's QEMU has ended. */
   onClosed(instanceUid: string): void {
-    this.#parts.events.tell(instanceUid, "closed");
+    this.parts.events.tell(instanceUid, "closed");
     this.#tell(instanceUid, { kind: "ended" });
   }
 
@@ -96,7 +97,7 @@ export class QemuMoves implements MoveDriver {
       try {
         const offer = await receive(this.#context, plan, signal);
         this.#in.set(instanceUid, undefined);
-        this.#parts.marks.add(instanceUid, "listening");
+        this.parts.marks.add(instanceUid, "listening");
         return offer;
       } finally {
         this.#changed(instanceUid);
@@ -111,7 +112,7 @@ export class QemuMoves implements MoveDriver {
   async resume(instanceUid: string): Promise<void> {
     this.#resuming.add(checkUid(instanceUid));
     try {
-      await resume(this.#context, this.#parts.events, instanceUid, () => this.#ownDisks(instanceUid));
+      await resume(this.#context, this.parts.events, instanceUid, () => this.#ownDisks(instanceUid));
     } finally {
       this.#resuming.delete(instanceUid);
     }
@@ -119,7 +120,7 @@ export class QemuMoves implements MoveDriver {
 
   closeDisks(instanceUid: string): Promise<void> {
     return this.#locks.run(checkUid(instanceUid), async () => {
-      await closeDisks(this.#context, this.#parts.events, instanceUid);
+      await closeDisks(this.#context, this.parts.events, instanceUid);
       this.#in.delete(instanceUid);
       this.#changed(instanceUid); // what it does was not looked at in its pause
     });
@@ -161,25 +162,25 @@ export class QemuMoves implements MoveDriver {
 
   async throttle(instanceUid: string, on: boolean): Promise<void> {
     checkUid(instanceUid);
-    const qmp = await monitorOf(this.#parts, instanceUid);
+    const qmp = await monitorOf(this.parts, instanceUid);
     await setParameters(qmp, on ? THROTTLED : UNTHROTTLED);
     if (on) await slowWrites(qmp);
   }
 
   async postCopy(instanceUid: string): Promise<void> {
     const { switchover } = this.#on(instanceUid);
-    const qmp = await monitorOf(this.#parts, instanceUid);
+    const qmp = await monitorOf(this.parts, instanceUid);
     await qmp.execute("migrate-start-postcopy");
     switchover.ignoreWhatIsLeft();
   }
 
   receiveRest(instanceUid: string): Promise<Offer> {
-    return receiveRest(this.#context, this.#parts.events, checkUid(instanceUid));
+    return receiveRest(this.#context, this.parts.events, checkUid(instanceUid));
   }
 
   sendRest(instanceUid: string, offer: Pick<Offer, "address" | "ramPort">): Promise<void> {
     const { outgoing } = this.#on(instanceUid);
-    return this.#locks.run(`move of ${instanceUid}`, () => sendRest(this.#parts, outgoing, offer));
+    return this.#locks.run(`move of ${instanceUid}`, () => sendRest(this.parts, outgoing, offer));
   }
 
   async giveUp(instanceUid: string): Promise<void> {
@@ -194,13 +195,13 @@ export class QemuMoves implements MoveDriver {
     this.#stop(instanceUid);
     // first of all, so that whatever waits for the other end ends; it is done once more in its turn
     await outgoing.door.yank().catch(() => undefined);
-    await this.#locks.run(`move of ${instanceUid}`, () => giveUp(this.#parts, outgoing));
+    await this.#locks.run(`move of ${instanceUid}`, () => giveUp(this.parts, outgoing));
     this.#forget(instanceUid);
   }
 
   async release(instanceUid: string): Promise<void> {
     const { outgoing } = this.#on(instanceUid);
-    if (!(await outgoing.isGone())) await release(this.#parts, outgoing);
+    if (!(await outgoing.isGone())) await release(this.parts, outgoing);
     this.#forget(instanceUid);
   }
 
@@ -214,7 +215,7 @@ export class QemuMoves implements MoveDriver {
     const watcher = (event: MoveEvent): void => fn(event); // an identity of its own
     this.#watchers.set(instanceUid, all.add(watcher));
     // connects, so that events arrive; whoever asks anything of a QEMU that is gone learns it there
-    monitorOf(this.#parts, instanceUid).catch(() => undefined);
+    monitorOf(this.parts, instanceUid).catch(() => undefined);
     return () => {
       all.delete(watcher);
       if (all.size === 0 && this.#watchers.get(instanceUid) === all) this.#watchers.delete(instanceUid);
@@ -222,14 +223,14 @@ export class QemuMoves implements MoveDriver {
   }
 
   marks(instanceUid: string): readonly MoveMark[] {
-    return this.#parts.marks.of(instanceUid);
+    return this.parts.marks.of(instanceUid);
   }
 
   /** Once; whoever comes later waits for the same. Never throws: a guest runs without its disks' locks rather than not at all. */
   #ownDisks(instanceUid: string): Promise<void> {
     const begun = this.#in.get(instanceUid);
     if (begun !== undefined) return begun;
-    const closing = closeExports(this.#context, this.#parts.events, instanceUid).catch((error: unknown) => {
+    const closing = closeExports(this.#context, this.parts.events, instanceUid).catch((error: unknown) => {
       this.#in.delete(instanceUid);
       this.#context.log.warn({ instanceUid, error: errorText(error) }, "a disk is not locked: its export could not be closed");
     });
@@ -240,8 +241,8 @@ export class QemuMoves implements MoveDriver {
   #on(instanceUid: string): OnItsWay {
     const known = this.#out.get(checkUid(instanceUid));
     if (known) return known;
-    const outgoing = new Outgoing(this.#parts, instanceUid);
-    const made = { outgoing, switchover: new Switchover(this.#parts, outgoing), abort: new AbortController(), roundTold: 0 };
+    const outgoing = new Outgoing(this.parts, instanceUid);
+    const made = { outgoing, switchover: new Switchover(this.parts, outgoing), abort: new AbortController(), roundTold: 0 };
     this.#out.set(instanceUid, made);
     return made;
   }
@@ -270,7 +271,7 @@ export class QemuMoves implements MoveDriver {
   }
 
   #mark(instanceUid: string, { kind }: MoveEvent): void {
-    const { marks } = this.#parts;
+    const { marks } = this.parts;
     if (kind === "held" || kind === "complete") marks.add(instanceUid, kind);
     else if (marks.of(instanceUid).length === 0) return;
     else if (kind === "stop") marks.add(instanceUid, "stopped");

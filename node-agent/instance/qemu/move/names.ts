@@ -12,7 +12,7 @@ export const nameOf = (disk: string): string => `${PREFIX}${disk}`;
 /** The disk of a name of ours; undefined: not one of ours. */
 export const diskOf = (name: string): string | undefined => (name.startsWith(PREFIX) ? name.slice(PREFIX.length) : undefined);
 
-/** Node of a disk as the guest's device has it; see the command line. */
+/** Node of a disk as a new QEMU has it; see the command line. */
 export const deviceNode = (disk: string): string => `disk-${disk}`;
 
 /** Deadlines in ms. */

@@ -1,0 +1,393 @@
+/**
+ * A disk goes to another pool of this node: both sides of a move in one agent. Sees, asks what it may do (decide.ts), does it, and
+ * waits for news. Copying and exchanging are the driver's.
+ */
+import { join } from "node:path";
+import type { Handover, Migration } from "../../../crds/migration.ts";
+import { errorText, UserError } from "../../errors.ts";
+import type { HostFacts } from "../../host/index.ts";
+import type { MoveEvent } from "../../instance/move.ts";
+import type { PoolMoveDriver, PoolMovePlan, PoolMoveState } from "../../instance/pool-move.ts";
+import type { NodePaths } from "../../node.ts";
+import { stateOf } from "../handover/types.ts";
+import type { MoveNote, Why } from "../notes.ts";
+import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
+import { newest, writeRecord } from "../record.ts";
+import { ensureDisks } from "../target/volumes.ts";
+import { instanceOf, patiently } from "../target/prepare.ts";
+import { Underway, Wake } from "../underway.ts";
+import { timeText } from "../words.ts";
+import { decideLocal, type LocalAction, type LocalMark, type LocalView } from "./decide.ts";
+import type { Goes } from "./goes.ts";
+import { LocalWords } from "./words.ts";
+
+/** A monitor that does not answer is asked again after this. */
+const ASK_AGAIN_MS = 1_000;
+/** From the last bytes until both are the same: the guest's writes go on all that time, but for the end of it. */
+const COMPLETE_MS = 30_000;
+/** An agent that is told to end does not leave a guest that waits to write. */
+const LAST_SECONDS_MS = 8_000;
+
+export interface LocalParts extends SideParts {
+  disks: PoolMoveDriver;
+  hostFacts: () => Promise<HostFacts>;
+  paths: NodePaths;
+  /** Whether the Instance says that its disk is where it went; one that is gone says nothing else. */
+  isTold: (note: MoveNote) => boolean;
+}
+
+export class LocalMove {
+  readonly #parts: LocalParts;
+  readonly #wake = new Wake();
+  readonly #underway: Underway;
+  readonly #copyStop = new AbortController();
+  readonly #words: LocalWords;
+  #note: MoveNote;
+  #migration: Migration;
+  #record: Handover | undefined;
+  #disk: PoolMoveState | undefined;
+  /** Counts what may have changed where the disk is: an answer that is older says nothing. */
+  #changes = 0;
+  #out: Why | undefined;
+  #completing = false;
+  #settled = false;
+  #cleared = false;
+  #timer: object | undefined;
+
+  constructor(parts: LocalParts, note: MoveNote, migration: Migration) {
+    this.#parts = parts;
+    this.#note = note;
+    this.#migration = migration;
+    this.#record = migration.status?.handover;
+    this.#words = new LocalWords({ ...parts, note: () => this.#note, migration: () => this.#migration });
+    this.#out = note.why ?? (note.goes === undefined ? NOTHING : undefined);
+    const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
+    this.#underway = new Underway({
+      clock: parts.clock,
+      ended: () => this.#changed(),
+      failed: (key, error, count) => {
+        if (count === 1) parts.log.warn({ ...name, error: errorText(error) }, `${key} failed; trying again`);
+      },
+    });
+  }
+
+  get note(): MoveNote {
+    return this.#note;
+  }
+
+  /** Whether the disks are, or will at once be, exchanged: nothing else should be done with the guest now. */
+  get switching(): boolean {
+    return this.#completing || this.#note.mark !== "none";
+  }
+
+  /** The Migration as it is now, or proof that its record says so (`record`) although the object is gone. */
+  news(migration: Migration | undefined, record?: Handover): void {
+    if (migration !== undefined) this.#migration = migration;
+    this.#record = newest(this.#record, record ?? migration?.status?.handover);
+    this.#wake.call();
+  }
+
+  /** Resolves when it is over here (true) or the signal aborts (false); all goes on in the next life of the agent. */
+  async run(signal: AbortSignal): Promise<boolean> {
+    const { moves, clock } = this.#parts;
+    const unwatch = moves.onMove(this.#note.instance.uid, (event) => this.#event(event));
+    const aborted = (): void => this.#wake.call();
+    signal.addEventListener("abort", aborted);
+    let abortedAt: number | undefined;
+    const stop = new AbortController();
+    try {
+      for (;;) {
+        if (signal.aborted) {
+          abortedAt ??= clock.monotonic();
+          const left = abortedAt + LAST_SECONDS_MS - clock.monotonic();
+          if (!this.#guestWaits() || left <= 0) return false;
+          this.#later(left);
+        }
+        const view = await this.#look();
+        const again = view !== undefined && (await this.#act(decideLocal(view), stop.signal));
+        if (again === "over") return true;
+        if (again) continue;
+        if (view !== undefined) this.#advance(view, stop.signal);
+        await this.#wake.wait();
+      }
+    } finally {
+      signal.removeEventListener("abort", aborted);
+      stop.abort();
+      unwatch();
+      this.#words.stopCounting();
+      clock.clearTimeout(this.#timer);
+      await this.#underway.close();
+    }
+  }
+
+  #guestWaits(): boolean {
+    return this.#disk === "pending" || (this.#completing && this.#disk === undefined) || this.#underway.has(COMPLETING);
+  }
+
+  async #look(): Promise<LocalView | undefined> {
+    const { attempt, mark } = this.#note;
+    if (this.#disk === undefined) {
+      const changes = this.#changes;
+      try {
+        const found = await this.#where();
+        if (changes !== this.#changes) return this.#look();
+        this.#disk = found;
+      } catch (error) {
+        this.#parts.log.warn(
+          { instance: this.#note.instance.name, error: errorText(error) },
+          "QEMU does not say how its disk is",
+        );
+        this.#later(ASK_AGAIN_MS);
+        return undefined;
+      }
+    }
+    const disk = this.#disk;
+    this.#out ??= this.#reasonToLeave(disk);
+    return {
+      attempt,
+      record: this.#record,
+      disk,
+      note: markOf(mark),
+      wantsOut: this.#out !== undefined,
+      settled: this.#settled,
+      leftovers: !this.#cleared,
+    };
+  }
+
+  async #where(): Promise<PoolMoveState> {
+    const { cold, mark, goes, instance } = this.#note;
+    // What does not run is where the note says.
+    if (cold === true && mark === "Pivoting") return "gone";
+    // The record says where it is; the guest may be another one's business by now.
+    if (goes === undefined || this.#is("Done")) return "old";
+    return this.#parts.disks.state(instance.uid, await this.#plan(goes));
+  }
+
+  #is(state: "Done" | "Source"): boolean {
+    return stateOf(this.#record, this.#note.attempt) === state;
+  }
+
+  /** What others want, or do not do; from the exchange on only forward. */
+  #reasonToLeave(disk: PoolMoveState): Why | undefined {
+    const { mark, since } = this.#note;
+    if (this.#is("Done") || this.#is("Source") || mark === "Pivoting" || disk === "pending" || disk === "new") return undefined;
+    if (disk === "gone") return { reason: "GuestEnded", message: "the guest ended while its disk was moved", retryable: true };
+    const { spec, metadata, status } = this.#migration;
+    if (spec.cancel === true || metadata.deletionTimestamp !== undefined) {
+      return { reason: "Cancelled", message: "it was cancelled", retryable: false };
+    }
+    const timeoutMs = status?.policy?.timeoutMs;
+    if (timeoutMs === undefined || this.#completing) return undefined;
+    const left = since + timeoutMs - this.#parts.clock.now();
+    if (left <= 0) {
+      const message = `copying took longer than policy.timeout (${timeText(timeoutMs)})`;
+      return { reason: "TimedOut", message, retryable: false };
+    }
+    this.#later(Math.min(left + 1, LONGEST_TIMER_MS));
+    return undefined;
+  }
+
+  /** Does what is decided: what takes long goes on in the background. True: look again at once. */
+  async #act(actions: readonly LocalAction[], signal: AbortSignal): Promise<boolean | "over"> {
+    for (const action of actions) {
+      if (action.do === "note") {
+        await this.#promise(action.note);
+        return true;
+      }
+      if (action.do === "over") return (await this.#finish()) ? "over" : false;
+      this.#begin(action, signal);
+    }
+    return false;
+  }
+
+  /** In the background; what is under way already is not begun again. */
+  #begin(action: LocalAction, signal: AbortSignal): void {
+    const { disks, pools, checkpoint } = this.#parts;
+    const { instance, goes } = this.#note;
+    const { uid } = instance;
+    switch (action.do) {
+      case "note":
+      case "over":
+        return;
+      case "write":
+        this.#underway.start(`writing the record (${action.from.state} to ${action.to.state})`, async () => {
+          if (action.to.state === "Handover") await checkpoint("local", "write-handover");
+          if (action.to.state === "Done") await checkpoint("local", "write-done");
+          this.#record = newest(this.#record, await writeRecord(this.#parts.client, this.#ref, action));
+        });
+        return;
+      case "complete":
+        if (goes === undefined) return;
+        this.#underway.start(COMPLETING, async () => {
+          await checkpoint("local", "complete");
+          this.#completing = true;
+          this.#words.source({ state: "SwitchingOver" });
+          try {
+            await disks.complete(uid, await this.#plan(goes), AbortSignal.any([signal, AbortSignal.timeout(COMPLETE_MS)]));
+          } catch (error) {
+            if (!signal.aborted) this.#leave(whyOf(error, "DiskCopyFailed"));
+          }
+        });
+        return;
+      case "pivot":
+        if (goes === undefined) return;
+        this.#underway.start("exchanging the disk", async () => {
+          await checkpoint("local", "pivot");
+          await disks.pivot(uid, await this.#plan(goes));
+        });
+        return;
+      case "settle":
+        if (goes === undefined) return;
+        this.#underway.start("taking the guest over into its new claim", () => this.#settle(goes));
+        return;
+      case "cancel":
+      case "destroyNew":
+        this.#copyStop.abort();
+        if (this.#underway.has(COPYING) || this.#underway.has(COMPLETING)) return;
+        this.#underway.start("giving the copy up", async () => {
+          if (goes !== undefined) await disks.giveUp(uid, await this.#plan(goes));
+          if (action.do === "cancel") return;
+          if (goes !== undefined) await pools.removeVolume({ pool: goes.to, instanceUid: uid, disk: goes.disk });
+          this.#cleared = true;
+        });
+        return;
+      case "destroyOld":
+        this.#underway.start("removing the old disk", async () => {
+          await checkpoint("local", "release");
+          if (goes !== undefined) await pools.removeVolume({ pool: goes.from, instanceUid: uid, disk: goes.disk });
+          this.#cleared = true;
+        });
+    }
+  }
+
+  async #settle(goes: Goes): Promise<void> {
+    const { disks, checkpoint, log } = this.#parts;
+    const { name, uid } = this.#note.instance;
+    await checkpoint("local", "settle");
+    try {
+      await disks.settle(uid, await this.#plan(goes));
+    } catch (error) {
+      // Its ordinary controller shuts a guest down whose claim was lost, and starts it in another one.
+      if (!(error instanceof UserError) || error.reason !== "ClaimCgroupMissing") throw error;
+      log.warn({ instance: name, error: errorText(error) }, "the claim that the guest was to belong to is gone");
+    }
+    this.#settled = true;
+  }
+
+  /** Noted for good before it counts. */
+  async #promise(mark: Exclude<LocalMark, "none">): Promise<void> {
+    const { checkpoint, log } = this.#parts;
+    if (mark === "Pivoting") await checkpoint("local", "note");
+    const why = mark === "GivingUp" ? this.#leave(BROKEN) : undefined;
+    const next = { ...this.#note, mark, ...(why === undefined ? {} : { why }) };
+    await this.#parts.notes.write(next);
+    this.#note = next;
+    if (why !== undefined) log.warn({ migration: next.migration.name, ...why }, "the move is given up");
+  }
+
+  async #finish(): Promise<boolean> {
+    const { notes, metrics, clock, log } = this.#parts;
+    const done = this.#is("Done");
+    if (done) {
+      this.#words.target({ state: "Running" });
+      this.#words.source({ state: "Released", progress: "100%" });
+      // Until the Instance names its new place, its ordinary controller would look for the disk in the old one.
+      if (!this.#parts.isTold(this.#note)) return false;
+    } else {
+      const why = this.#out ?? this.#note.why;
+      this.#words.target({ state: "Released" });
+      this.#words.source({ state: "GivenUp", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
+    }
+    this.#parts.disks.forget(this.#note.instance.uid);
+    await notes.remove(this.#note);
+    metrics.ended("source", done ? "moved" : "given-up");
+    log.info(
+      { migration: this.#note.migration.name, attempt: this.#note.attempt, tookMs: Math.round(clock.now() - this.#note.since) },
+      done ? "the disk is in its new pool" : "the disk stays in its pool",
+    );
+    return true;
+  }
+
+  /** Copies while nothing is decided yet. */
+  #advance({ disk, note, wantsOut }: LocalView, signal: AbortSignal): void {
+    const { goes } = this.#note;
+    const copying = disk === "old" || disk === "copying";
+    if (goes === undefined || note !== "none" || wantsOut || !copying) return;
+    if (stateOf(this.#record, this.#note.attempt) !== "Copying" || this.#underway.has(COPYING)) return;
+    const both = AbortSignal.any([signal, this.#copyStop.signal]);
+    this.#underway.start(COPYING, async () => {
+      try {
+        await this.#copy(goes, both);
+      } catch (error) {
+        if (!both.aborted) this.#leave(whyOf(error, "DiskCopyFailed"));
+      }
+    });
+  }
+
+  async #copy(goes: Goes, signal: AbortSignal): Promise<void> {
+    const { driver, pools, disks, checkpoint, clock } = this.#parts;
+    const { uid, namespace, name } = this.#note.instance;
+    const say = (message: string): void => this.#words.target({ state: "Preparing", message });
+    this.#words.target({ state: "Preparing" });
+    const instance = await instanceOf(this.#parts, this.#note);
+    const identity = await driver.prepare({ instanceUid: uid, namespace, name });
+    const wanted = [{ name: goes.disk, sourcePool: goes.from, targetPool: goes.to, sizeBytes: goes.sizeBytes, copy: true }];
+    await patiently({ clock, say, signal }, () => ensureDisks(pools, instance, wanted, identity, signal));
+    this.#words.target({ state: "Ready" });
+    this.#words.source({ state: "CopyingDisk" });
+    await checkpoint("local", "copy-disks");
+    this.#words.startCounting();
+    try {
+      await disks.copy(uid, await this.#plan(goes), signal);
+    } finally {
+      this.#words.stopCounting();
+    }
+  }
+
+  async #plan({ disk, sizeBytes, from, to, claimUid }: Goes): Promise<PoolMovePlan> {
+    const { paths, hostFacts } = this.#parts;
+    const place = (pool: string) => ({ pool, path: join(paths.volumes(pool, this.#note.instance.uid), `${disk}.raw`) });
+    const { runtimeVersion } = await hostFacts();
+    const { maxBytesPerSecond } = this.#migration.status?.policy ?? {};
+    return { disk, sizeBytes, from: place(from), to: place(to), claimUid, maxBytesPerSecond, runtimeVersion };
+  }
+
+  #event(event: MoveEvent): void {
+    if (event.kind === "round") return;
+    if (event.kind === "disk-failed" && this.#note.mark === "none") {
+      const message = `disk ${event.disk} could not be copied: ${event.message ?? ""}`;
+      this.#leave({ reason: "DiskCopyFailed", message, retryable: true });
+    }
+    this.#changed();
+  }
+
+  #changed(): void {
+    this.#changes += 1;
+    this.#disk = undefined;
+    this.#wake.call();
+  }
+
+  #leave(why: Why): Why {
+    return (this.#out ??= this.#note.why ?? why);
+  }
+
+  /** Looks again, if nothing happens before. */
+  #later(ms: number): void {
+    const { clock } = this.#parts;
+    clock.clearTimeout(this.#timer);
+    this.#timer = clock.setTimeout(() => this.#wake.call(), ms);
+  }
+
+  get #ref(): MigrationRef {
+    return this.#note.migration;
+  }
+}
+
+const markOf = (mark: MoveNote["mark"]): LocalMark => (mark === "GivingUp" || mark === "Pivoting" ? mark : "none");
+
+const COPYING = "copying the disk";
+const COMPLETING = "bringing both disks in step";
+/** A timer holds no more than 2^31 ms. */
+const LONGEST_TIMER_MS = 86_400_000;
+const NOTHING: Why = { reason: "NothingToMove", message: "no disk of the instance would change its pool", retryable: false };
+const BROKEN: Why = { reason: "MoveBroken", message: "QEMU could not go on with the copying of the disk", retryable: true };
