@@ -356,11 +356,8 @@ describe("a node that dies", () => {
     await world.begin("dead-target", { instance: "dead-target", target: { node: to } });
     await world.phase("dead-target", "CopyingMemory");
     await fence(to);
-    // It may come back: another attempt waits for it.
-    const waiting = await world.phase("dead-target", "Pending", "TargetNotReady");
-    expect(waiting.status?.retries).toBe(1);
-    await world.cancel("dead-target");
-    await world.phase("dead-target", "Cancelled");
+    const ended = await world.phase("dead-target", "Failed", "NodeOutOfService");
+    expect(ended.status?.conditions?.find(({ type }) => type === "Ready")?.message).toContain(`node ${to} was put out of service`);
     await unfence(to);
     await world.isAsBefore(before);
     await world.remove("dead-target");
