@@ -116,7 +116,7 @@ describe("secrets", () => {
     const path = "jsonpath={.items[*].spec.template.spec.volumes[*].secret.secretName}";
     expect(await kubectl.accepted(["get", "daemonsets", "-n", NAMESPACE, "-o", path])).toBe("");
     const operator = await kubectl.accepted(["get", "deployments", "-n", NAMESPACE, "-o", path]);
-    expect(operator.split(" ").toSorted()).toEqual(["drover-agent-ca", "drover-ovn-operator"]);
+    expect(operator.split(" ").toSorted()).toEqual(["drover-agent-ca", "drover-operator-webhook", "drover-ovn-operator"]);
   });
 });
 
