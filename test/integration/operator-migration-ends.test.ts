@@ -357,7 +357,9 @@ describe("a node that dies", () => {
     await world.phase("dead-target", "CopyingMemory");
     await fence(to);
     const ended = await world.phase("dead-target", "Failed", "NodeOutOfService");
-    expect(ended.status?.conditions?.find(({ type }) => type === "Ready")?.message).toContain(`node ${to} was put out of service`);
+    expect(ended.status?.conditions?.find(({ type }) => type === "Ready")?.message).toContain(
+      `node ${to} was put out of service`,
+    );
     await unfence(to);
     await world.isAsBefore(before);
     await world.remove("dead-target");
