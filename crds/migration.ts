@@ -162,6 +162,7 @@ const resolvedPolicy = z
     onStall: z.enum(["Throttle", "PostCopy", "Abort"]).meta(doc("What to do when the guest writes faster than the wire.")),
     timeoutMs: z.int().meta(doc("How long copying may take.")),
     tls: z.boolean().meta(doc("Whether memory and disks are encrypted on their way.")),
+    connections: z.int().optional().meta(doc("Connections that the memory goes by at once, where they are more than one.")),
   })
   .meta(doc("The policy with the chart's defaults filled in."));
 

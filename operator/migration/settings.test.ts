@@ -5,6 +5,7 @@ describe("migrationSettings", () => {
   it("has the chart's defaults", () => {
     expect(migrationSettings("{}")).toEqual({
       tls: true,
+      connections: 1,
       defaults: { maxPauseMs: 300, maxBytesPerSecond: undefined, onStall: "Throttle", timeoutMs: 21_600_000 },
       parallel: { outPerNode: 2, inPerNode: 2, perCluster: 8 },
       retries: 3,
@@ -18,6 +19,7 @@ describe("migrationSettings", () => {
     const values = {
       port: 9413,
       tls: false,
+      connections: 2,
       defaults,
       parallel: { outPerNode: "1" },
       retries: 0,
@@ -25,6 +27,7 @@ describe("migrationSettings", () => {
     };
     expect(migrationSettings(JSON.stringify(values))).toEqual({
       tls: false,
+      connections: 2,
       defaults: { maxPauseMs: 1000, maxBytesPerSecond: 268_435_456, onStall: "Abort", timeoutMs: 1_800_000 },
       parallel: { outPerNode: 1, inPerNode: 2, perCluster: 8 },
       retries: 0,
@@ -38,6 +41,7 @@ describe("migrationSettings", () => {
     ['{"defaults": {"maxPause": "soon"}}', "defaults.maxPause: 'soon' is not a time such as 300ms, 30s or 30m"],
     ['{"defaults": {"maxBytesPerSecond": "fast"}}', "defaults.maxBytesPerSecond: 'fast' is not a quantity"],
     ['{"parallel": {"perCluster": 0}, "retries": -1}', "parallel.perCluster must be at least 1; retries must be at least 0"],
+    ['{"connections": 9}', "connections must be at most 8"],
   ])("refuses %s", (text, says) => expect(() => migrationSettings(text)).toThrow(says));
 });
 
@@ -61,5 +65,13 @@ describe("resolvePolicy", () => {
       timeoutMs: 600_000,
       tls: false,
     });
+  });
+  it.each([
+    [{}, 2],
+    [{ onStall: "Abort" }, 2],
+    [{ onStall: "PostCopy" }, undefined],
+    [{ maxBytesPerSecond: "64Mi" }, undefined],
+  ] as const)("has several connections where QEMU keeps its word with them: %j", (policy, connections) => {
+    expect(resolvePolicy({ policy }, migrationSettings('{"connections": 2}')).connections).toBe(connections);
   });
 });

@@ -9,6 +9,8 @@ type OnStall = MigrationPolicy["onStall"];
 export interface MigrationSettings {
   /** Whether memory and disks are encrypted on their way. */
   tls: boolean;
+  /** Connections that memory goes by at once, where a move can have more than one. */
+  connections: number;
   defaults: { maxPauseMs: number; maxBytesPerSecond: number | undefined; onStall: OnStall; timeoutMs: number };
   parallel: Limits;
   /** Attempts after the first, where what went wrong can pass. */
@@ -59,6 +61,7 @@ const count = (name: string, least: number) =>
 
 const schema = z.object({
   tls: z.boolean("tls must be true or false").default(true),
+  connections: count("connections", 1).max(8, "connections must be at most 8").default(1),
   defaults: z
     .object({
       maxPause: span("defaults.maxPause").default(300),
@@ -101,10 +104,11 @@ export function migrationSettings(text: string): MigrationSettings {
     const complaints = parsed.error.issues.map(({ message }) => message).join("; ");
     throw new Error(`DROVER_MIGRATION is wrong: ${complaints}`, { cause: parsed.error });
   }
-  const { tls, defaults, parallel, retries, history } = parsed.data;
+  const { tls, connections, defaults, parallel, retries, history } = parsed.data;
   const { maxPause: maxPauseMs, timeout: timeoutMs, maxBytesPerSecond, onStall } = defaults;
   return {
     tls,
+    connections,
     defaults: { maxPauseMs, maxBytesPerSecond, onStall, timeoutMs },
     parallel,
     retries,
@@ -113,15 +117,23 @@ export function migrationSettings(text: string): MigrationSettings {
   };
 }
 
-/** The policy that the agents follow: the Migration's own, and the chart's where it says nothing. Pure. */
-export function resolvePolicy(spec: Pick<MigrationSpec, "policy">, { tls, defaults }: MigrationSettings): MigrationPolicy {
+/**
+ * The policy that the agents follow: the Migration's own, and the chart's where it says nothing. Several connections only for a move
+ * without a limit that does not count on post-copy: QEMU keeps neither with them (docs/decisions/0066). Pure.
+ */
+export function resolvePolicy(
+  spec: Pick<MigrationSpec, "policy">,
+  { tls, connections, defaults }: MigrationSettings,
+): MigrationPolicy {
   const { maxPause, maxBytesPerSecond, onStall, timeout } = spec.policy ?? {};
+  const stall = onStall ?? defaults.onStall;
   const most = maxBytesPerSecond === undefined ? defaults.maxBytesPerSecond : parseBytes(maxBytesPerSecond);
   return {
     maxPauseMs: maxPause === undefined ? defaults.maxPauseMs : Math.round(parseDuration(maxPause)),
     ...(most === undefined ? {} : { maxBytesPerSecond: most }),
-    onStall: onStall ?? defaults.onStall,
+    onStall: stall,
     timeoutMs: timeout === undefined ? defaults.timeoutMs : Math.round(parseDuration(timeout)),
     tls,
+    ...(connections > 1 && most === undefined && stall !== "PostCopy" ? { connections } : {}),
   };
 }

@@ -73,7 +73,7 @@ export async function prepareTarget(
   const copy = copied.map(({ name, sizeBytes }) => ({ disk: name, sizeBytes }));
   await progress.note((before) => ({ ...before, receiving: true }));
   try {
-    return await moves.receive({ machine, copy, address, ports: dataPorts, secret, streams: 0 }, signal);
+    return await moves.receive({ machine, copy, address, ports: dataPorts, secret, streams: policy?.connections ?? 0 }, signal);
   } catch (error) {
     // Nothing runs then: this attempt may still have its one QEMU.
     await progress.note((before) => ({ ...before, receiving: false }));
