@@ -24,6 +24,7 @@ import {
   waitFor,
 } from "../../hack/kit/cluster.ts";
 import { portOptions } from "../../hack/kit/northbound.ts";
+import { inNode } from "../../hack/lab/index.ts";
 import type { Probe } from "../../hack/lab/probe.ts";
 
 const NAMESPACE = "moves";
@@ -239,5 +240,25 @@ describe("what cannot be moved says why", () => {
     await kubectl(["-n", NAMESPACE, "patch", "dmig/one", "--type=merge", "-p", '{"spec":{"cancel":true}}']);
     expect((await end("one", 30)).status?.phase).toBe("Cancelled");
     expect((await end("two")).status?.phase).toBe("Succeeded");
+  });
+
+  test("to a node whose network is away: it waits and says so, the guest runs on; it goes on when that is back", async () => {
+    const from = await nodeOf();
+    const to = from === "n1" ? "n2" : "n1";
+    const before = await status(probe, address);
+    const [, pid = ""] = /^(\d+)$/m.exec(await inNode(to, "pgrep", ["-x", "ovn-controller"])) ?? [];
+    await inNode(to, "kill", ["-STOP", pid]);
+    try {
+      await apply(migration("mute", { target: { node: to } }));
+      const words = "waiting for OVN to install eth0 on this node";
+      await eventually(async () => JSON.stringify((await migrationNow("mute")).status ?? {}).includes(words), 60, "it says so");
+      expect((await migrationNow("mute")).status?.handover?.state).toBe("Copying");
+      expect((await status(probe, address)).bootId).toBe(before.bootId);
+    } finally {
+      await inNode(to, "kill", ["-CONT", pid]);
+    }
+    expect((await end("mute")).status).toMatchObject({ phase: "Succeeded", targetNode: to });
+    expect((await statusWithin(probe, address, 30)).bootId).toBe(before.bootId);
+    await expectGone(from);
   });
 });
