@@ -12,7 +12,8 @@ export default defineConfig({
           include: ["test/integration/**/*.test.ts"],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
+          // Most of them wait for a process of their own; more at once would make guests too slow for their deadlines on two cores.
+          maxWorkers: 2,
         },
       },
       {
