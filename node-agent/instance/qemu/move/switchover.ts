@@ -5,6 +5,7 @@ import { isMigration, moveEvent } from "./events.ts";
 import { MOVE_DEADLINE, nameOf } from "./names.ts";
 import { isDraining, isUnderWay, type Outgoing } from "./outgoing.ts";
 import { monitorOf, type MoveParts } from "./parts.ts";
+import { Patience } from "./patience.ts";
 import type { QmpEvent, QmpSession } from "../qmp/session.ts";
 
 /** Rounds that follow each other this quickly are those of a QEMU that has nothing left to do; ms. */
@@ -21,6 +22,7 @@ const LOOK_AGAIN_MS = 250;
 export class Switchover {
   readonly #parts: MoveParts;
   readonly #outgoing: Outgoing;
+  readonly #patience = new Patience();
   #allowedMs: number | undefined;
   #whateverIsLeft = false;
   #stopSent = false;
@@ -48,7 +50,7 @@ export class Switchover {
     else if (now - this.#idleSince > IDLE_FOR_MS) this.#pace();
   }
 
-  /** From here on the guest is stopped as soon as that is expected to last no longer than this. */
+  /** From here on the guest is stopped at a moment at which that is expected to last no longer than this, and soon. */
   async allow(maxPauseMs: number): Promise<void> {
     const slowed = this.#outgoing.isSlowed;
     const first = this.#allowedMs === undefined;
@@ -160,9 +162,10 @@ export class Switchover {
     const qmp = await monitorOf(this.#parts, instanceUid);
     const [migration, mirrors] = await Promise.all([queryMigrate(qmp), queryMirrors(qmp)]);
     if (migration.status !== "active" || mirrors.some((one) => !one.ready || one.concluded)) return;
-    const { expectedPauseMs } = meter.look(clock.monotonic(), migration, mirrors);
-    const short = expectedPauseMs !== undefined && expectedPauseMs <= (this.#allowedMs ?? 0);
-    if ((!short && !this.#whateverIsLeft) || this.#closed) return;
+    const now = clock.monotonic();
+    const { expectedPauseMs } = meter.look(now, migration, mirrors);
+    const good = this.#patience.isOver(now, expectedPauseMs, this.#allowedMs ?? 0);
+    if ((!good && !this.#whateverIsLeft) || this.#closed) return;
     this.#stopSent = true;
     // one after the other without waiting: QEMU finishes the mirrors while the last of the memory leaves
     await Promise.all([qmp.execute("stop", {}, { deadlineMs: MOVE_DEADLINE.switchover }), finishMirrors(qmp, mirrors)]);
