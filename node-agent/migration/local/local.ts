@@ -9,13 +9,14 @@ import type { HostFacts } from "../../host/index.ts";
 import type { MoveEvent } from "../../instance/move.ts";
 import type { PoolMoveDriver, PoolMovePlan, PoolMoveState } from "../../instance/pool-move.ts";
 import type { NodePaths } from "../../node.ts";
-import { stateOf } from "../handover/types.ts";
+import { Known } from "../known.ts";
 import type { MoveNote, Why } from "../notes.ts";
-import { whyOf, type MigrationRef, type SideParts } from "../parts.ts";
-import { newest, writeRecord } from "../record.ts";
+import { whyOf, type SideParts } from "../parts.ts";
+import { Seen } from "../seen.ts";
+import { failureOf } from "../source/leave.ts";
 import { ensureDisks } from "../target/volumes.ts";
 import { instanceOf, patiently } from "../target/prepare.ts";
-import { Underway, Wake } from "../underway.ts";
+import { Alarm, underwayOf, Wake, type Underway } from "../underway.ts";
 import { timeText } from "../words.ts";
 import { decideLocal, type LocalAction, type LocalMark, type LocalView } from "./decide.ts";
 import type { Goes } from "./goes.ts";
@@ -42,66 +43,55 @@ export class LocalMove {
   readonly #underway: Underway;
   readonly #copyStop = new AbortController();
   readonly #words: LocalWords;
-  #note: MoveNote;
-  #migration: Migration;
-  #record: Handover | undefined;
-  #disk: PoolMoveState | undefined;
-  /** Counts what may have changed where the disk is: an answer that is older says nothing. */
-  #changes = 0;
+  readonly #known: Known;
+  readonly #seen: Seen<PoolMoveState>;
+  readonly #alarm: Alarm;
   #out: Why | undefined;
   #completing = false;
   #settled = false;
   #cleared = false;
-  #timer: object | undefined;
 
   constructor(parts: LocalParts, note: MoveNote, migration: Migration) {
     this.#parts = parts;
-    this.#note = note;
-    this.#migration = migration;
-    this.#record = migration.status?.handover;
-    this.#words = new LocalWords({ ...parts, note: () => this.#note, migration: () => this.#migration });
+    this.#known = new Known(parts, note, migration);
+    this.#seen = new Seen(() => this.#where());
+    this.#alarm = new Alarm(parts.clock, () => this.#wake.call());
+    this.#words = new LocalWords({ ...parts, note: () => this.note, migration: () => this.#known.migration });
     this.#out = note.why ?? (note.goes === undefined ? NOTHING : undefined);
-    const name = { migration: `${note.migration.namespace}/${note.migration.name}`, attempt: note.attempt };
-    this.#underway = new Underway({
-      clock: parts.clock,
-      ended: () => this.#changed(),
-      failed: (key, error, count) => {
-        if (count === 1) parts.log.warn({ ...name, error: errorText(error) }, `${key} failed; trying again`);
-      },
-    });
+    this.#underway = underwayOf(note, parts, () => this.#changed());
   }
 
   get note(): MoveNote {
-    return this.#note;
+    return this.#known.note;
   }
 
   /** Whether the disks are, or will at once be, exchanged: nothing else should be done with the guest now. */
   get switching(): boolean {
-    return this.#completing || this.#note.mark !== "none";
+    return this.#completing || this.note.mark !== "none";
   }
 
-  /** The Migration as it is now, or proof that its record says so (`record`) although the object is gone. */
+  /** As Known.news. */
   news(migration: Migration | undefined, record?: Handover): void {
-    if (migration !== undefined) this.#migration = migration;
-    this.#record = newest(this.#record, record ?? migration?.status?.handover);
+    this.#known.news(migration, record);
     this.#wake.call();
   }
 
   /** Resolves when it is over here (true) or the signal aborts (false); all goes on in the next life of the agent. */
   async run(signal: AbortSignal): Promise<boolean> {
     const { moves, clock } = this.#parts;
-    const unwatch = moves.onMove(this.#note.instance.uid, (event) => this.#event(event));
+    const unwatch = moves.onMove(this.note.instance.uid, (event) => this.#event(event));
     const aborted = (): void => this.#wake.call();
     signal.addEventListener("abort", aborted);
     let abortedAt: number | undefined;
     const stop = new AbortController();
     try {
       for (;;) {
+        this.#alarm.clear();
         if (signal.aborted) {
           abortedAt ??= clock.monotonic();
           const left = abortedAt + LAST_SECONDS_MS - clock.monotonic();
           if (!this.#guestWaits() || left <= 0) return false;
-          this.#later(left);
+          this.#alarm.in(left);
         }
         const view = await this.#look();
         const again = view !== undefined && (await this.#act(decideLocal(view), stop.signal));
@@ -115,37 +105,30 @@ export class LocalMove {
       stop.abort();
       unwatch();
       this.#words.stopCounting();
-      clock.clearTimeout(this.#timer);
+      this.#alarm.clear();
       await this.#underway.close();
     }
   }
 
   #guestWaits(): boolean {
-    return this.#disk === "pending" || (this.#completing && this.#disk === undefined) || this.#underway.has(COMPLETING);
+    const disk = this.#seen.state;
+    return disk === "pending" || (this.#completing && disk === undefined) || this.#underway.has(COMPLETING);
   }
 
   async #look(): Promise<LocalView | undefined> {
-    const { attempt, mark } = this.#note;
-    if (this.#disk === undefined) {
-      const changes = this.#changes;
-      try {
-        const found = await this.#where();
-        if (changes !== this.#changes) return this.#look();
-        this.#disk = found;
-      } catch (error) {
-        this.#parts.log.warn(
-          { instance: this.#note.instance.name, error: errorText(error) },
-          "QEMU does not say how its disk is",
-        );
-        this.#later(ASK_AGAIN_MS);
-        return undefined;
-      }
+    let disk: PoolMoveState;
+    try {
+      disk = await this.#seen.look();
+    } catch (error) {
+      this.#parts.log.warn({ instance: this.note.instance.name, error: errorText(error) }, "QEMU does not say how its disk is");
+      this.#alarm.in(ASK_AGAIN_MS);
+      return undefined;
     }
-    const disk = this.#disk;
+    const { attempt, mark } = this.note;
     this.#out ??= this.#reasonToLeave(disk);
     return {
       attempt,
-      record: this.#record,
+      record: this.#known.record,
       disk,
       note: markOf(mark),
       wantsOut: this.#out !== undefined,
@@ -155,24 +138,21 @@ export class LocalMove {
   }
 
   async #where(): Promise<PoolMoveState> {
-    const { cold, mark, goes, instance } = this.#note;
+    const { cold, mark, goes, instance } = this.note;
     // What does not run is where the note says.
     if (cold === true && mark === "Pivoting") return "gone";
     // The record says where it is; the guest may be another one's business by now.
-    if (goes === undefined || this.#is("Done")) return "old";
+    if (goes === undefined || this.#known.isDone) return "old";
     return this.#parts.disks.state(instance.uid, await this.#plan(goes));
-  }
-
-  #is(state: "Done" | "Source"): boolean {
-    return stateOf(this.#record, this.#note.attempt) === state;
   }
 
   /** What others want, or do not do; from the exchange on only forward. */
   #reasonToLeave(disk: PoolMoveState): Why | undefined {
-    const { mark, since } = this.#note;
-    if (this.#is("Done") || this.#is("Source") || mark === "Pivoting" || disk === "pending" || disk === "new") return undefined;
+    const { mark, since } = this.note;
+    if (this.#known.isDone || this.#known.isGivenUp || mark === "Pivoting" || disk === "pending" || disk === "new")
+      return undefined;
     if (disk === "gone") return { reason: "GuestEnded", message: "the guest ended while its disk was moved", retryable: true };
-    const { spec, metadata, status } = this.#migration;
+    const { spec, metadata, status } = this.#known.migration;
     if (spec.cancel === true || metadata.deletionTimestamp !== undefined) {
       return { reason: "Cancelled", message: "it was cancelled", retryable: false };
     }
@@ -183,7 +163,7 @@ export class LocalMove {
       const message = `copying took longer than policy.timeout (${timeText(timeoutMs)})`;
       return { reason: "TimedOut", message, retryable: false };
     }
-    this.#later(Math.min(left + 1, LONGEST_TIMER_MS));
+    this.#alarm.in(Math.min(left + 1, LONGEST_TIMER_MS));
     return undefined;
   }
 
@@ -203,7 +183,7 @@ export class LocalMove {
   /** In the background; what is under way already is not begun again. */
   #begin(action: LocalAction, signal: AbortSignal): void {
     const { disks, pools, checkpoint } = this.#parts;
-    const { instance, goes } = this.#note;
+    const { instance, goes } = this.note;
     const { uid } = instance;
     switch (action.do) {
       case "note":
@@ -213,7 +193,7 @@ export class LocalMove {
         this.#underway.start(`writing the record (${action.from.state} to ${action.to.state})`, async () => {
           if (action.to.state === "Handover") await checkpoint("local", "write-handover");
           if (action.to.state === "Done") await checkpoint("local", "write-done");
-          this.#record = newest(this.#record, await writeRecord(this.#parts.client, this.#ref, action));
+          await this.#known.write(action);
         });
         return;
       case "complete":
@@ -262,7 +242,7 @@ export class LocalMove {
 
   async #settle(goes: Goes): Promise<void> {
     const { disks, checkpoint, log } = this.#parts;
-    const { name, uid } = this.#note.instance;
+    const { name, uid } = this.note.instance;
     await checkpoint("local", "settle");
     try {
       await disks.settle(uid, await this.#plan(goes));
@@ -279,30 +259,28 @@ export class LocalMove {
     const { checkpoint, log } = this.#parts;
     if (mark === "Pivoting") await checkpoint("local", "note");
     const why = mark === "GivingUp" ? this.#leave(BROKEN) : undefined;
-    const next = { ...this.#note, mark, ...(why === undefined ? {} : { why }) };
-    await this.#parts.notes.write(next);
-    this.#note = next;
-    if (why !== undefined) log.warn({ migration: next.migration.name, ...why }, "the move is given up");
+    await this.#known.writeNote((note) => ({ ...note, mark, ...(why === undefined ? {} : { why }) }));
+    if (why !== undefined) log.warn({ migration: this.note.migration.name, ...why }, "the move is given up");
   }
 
   async #finish(): Promise<boolean> {
     const { notes, metrics, clock, log } = this.#parts;
-    const done = this.#is("Done");
+    const done = this.#known.isDone;
     if (done) {
       this.#words.target({ state: "Running" });
       this.#words.source({ state: "Released", progress: "100%" });
       // Until the Instance names its new place, its ordinary controller would look for the disk in the old one.
-      if (!this.#parts.isTold(this.#note)) return false;
+      if (!this.#parts.isTold(this.note)) return false;
     } else {
-      const why = this.#out ?? this.#note.why;
+      const why = this.#out ?? this.note.why;
       this.#words.target({ state: "Released" });
       this.#words.source({ state: "GivenUp", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
     }
-    this.#parts.disks.forget(this.#note.instance.uid);
-    await notes.remove(this.#note);
+    this.#parts.disks.forget(this.note.instance.uid);
+    await notes.remove(this.note);
     metrics.ended("source", done ? "moved" : "given-up");
     log.info(
-      { migration: this.#note.migration.name, attempt: this.#note.attempt, tookMs: Math.round(clock.now() - this.#note.since) },
+      { migration: this.note.migration.name, attempt: this.note.attempt, tookMs: Math.round(clock.now() - this.note.since) },
       done ? "the disk is in its new pool" : "the disk stays in its pool",
     );
     return true;
@@ -310,10 +288,10 @@ export class LocalMove {
 
   /** Copies while nothing is decided yet. */
   #advance({ disk, note, wantsOut }: LocalView, signal: AbortSignal): void {
-    const { goes } = this.#note;
+    const { goes } = this.note;
     const copying = disk === "old" || disk === "copying";
     if (goes === undefined || note !== "none" || wantsOut || !copying) return;
-    if (stateOf(this.#record, this.#note.attempt) !== "Copying" || this.#underway.has(COPYING)) return;
+    if (this.#known.state !== "Copying" || this.#underway.has(COPYING)) return;
     const both = AbortSignal.any([signal, this.#copyStop.signal]);
     this.#underway.start(COPYING, async () => {
       try {
@@ -326,10 +304,10 @@ export class LocalMove {
 
   async #copy(goes: Goes, signal: AbortSignal): Promise<void> {
     const { driver, pools, disks, checkpoint, clock } = this.#parts;
-    const { uid, namespace, name } = this.#note.instance;
+    const { uid, namespace, name } = this.note.instance;
     const say = (message: string): void => this.#words.target({ state: "Preparing", message });
     this.#words.target({ state: "Preparing" });
-    const instance = await instanceOf(this.#parts, this.#note);
+    const instance = await instanceOf(this.#parts, this.note);
     const identity = await driver.prepare({ instanceUid: uid, namespace, name });
     const wanted = [{ name: goes.disk, sourcePool: goes.from, targetPool: goes.to, sizeBytes: goes.sizeBytes, copy: true }];
     await patiently({ clock, say, signal }, () => ensureDisks(pools, instance, wanted, identity, signal));
@@ -346,40 +324,26 @@ export class LocalMove {
 
   async #plan({ disk, sizeBytes, from, to, claimUid }: Goes): Promise<PoolMovePlan> {
     const { paths, hostFacts } = this.#parts;
-    const place = (pool: string) => ({ pool, path: join(paths.volumes(pool, this.#note.instance.uid), `${disk}.raw`) });
+    const place = (pool: string) => ({ pool, path: join(paths.volumes(pool, this.note.instance.uid), `${disk}.raw`) });
     const { runtimeVersion } = await hostFacts();
-    const { maxBytesPerSecond } = this.#migration.status?.policy ?? {};
+    const { maxBytesPerSecond } = this.#known.migration.status?.policy ?? {};
     return { disk, sizeBytes, from: place(from), to: place(to), claimUid, maxBytesPerSecond, runtimeVersion };
   }
 
   #event(event: MoveEvent): void {
     if (event.kind === "round") return;
-    if (event.kind === "disk-failed" && this.#note.mark === "none") {
-      const message = `disk ${event.disk} could not be copied: ${event.message ?? ""}`;
-      this.#leave({ reason: "DiskCopyFailed", message, retryable: true });
-    }
+    const failure = event.kind === "disk-failed" && this.note.mark === "none" ? failureOf(event) : undefined;
+    if (failure !== undefined) this.#leave(failure);
     this.#changed();
   }
 
   #changed(): void {
-    this.#changes += 1;
-    this.#disk = undefined;
+    this.#seen.forget();
     this.#wake.call();
   }
 
   #leave(why: Why): Why {
-    return (this.#out ??= this.#note.why ?? why);
-  }
-
-  /** Looks again, if nothing happens before. */
-  #later(ms: number): void {
-    const { clock } = this.#parts;
-    clock.clearTimeout(this.#timer);
-    this.#timer = clock.setTimeout(() => this.#wake.call(), ms);
-  }
-
-  get #ref(): MigrationRef {
-    return this.#note.migration;
+    return (this.#out ??= this.note.why ?? why);
   }
 }
 
