@@ -23,6 +23,8 @@ const wanted: [name: string, brings: string][] = [
   ["mmdebstrap", "/usr/bin/mmdebstrap"],
   ["mtools", "/usr/bin/mcopy"],
   ["openssl", "/usr/bin/openssl"],
+  // Debian 12 has the storage daemon there, Debian 13 in qemu-utils.
+  ["qemu-system-common", "/usr/bin/qemu-storage-daemon"],
   ["qemu-utils", "/usr/bin/qemu-img"],
   ["runc", "/usr/sbin/runc"],
   ["syslinux", "/usr/bin/syslinux"],
