@@ -3,7 +3,7 @@ import type { Place } from "../bench/processes.ts";
 import { eventually } from "../kit/cluster.ts";
 import { ask, status, statusWithin, whileEchoing } from "../kit/guest.ts";
 import type { Probe } from "../lab/probe.ts";
-import { agentUse, sentBytes } from "./agents.ts";
+import { agentUse, keptKib, sentBytes } from "./agents.ts";
 import type { Mark, Mover } from "./mover.ts";
 import type { Freezer } from "./northd.ts";
 import { lastPause } from "./traces.ts";
@@ -25,6 +25,7 @@ export interface Sample {
   totalMs: number;
   /** What the source node sent meanwhile. */
   sentBytes: number;
+  /** Of Drover's moves: what the agents took, and what they keep (after a collection of garbage). */
   agents: { [node: string]: { cpuMs: number; rssKib: number } };
   /** Steps of the switchover, from the guest's stop. */
   timeline?: readonly Mark[];
@@ -62,7 +63,7 @@ export const measureMove = async (
   const { probe, agents, freezer } = watch;
   const from = mover.node;
   const to = MOVERS.find((node) => node !== from) ?? "";
-  const places = [...agents.values()].filter(({ node }) => node === from || node === to);
+  const places = mover.way === "drover" ? [...agents.values()].filter(({ node }) => node === from || node === to) : [];
   await statusWithin(probe, mover.address, 60);
   await ask(probe, mover.address, `/dirty/${under.dirtyMibPerSecond}/${under.dirtyMibPerSecond > 0 ? DIRTY_MIB : 0}`);
   const before = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
@@ -77,9 +78,12 @@ export const measureMove = async (
   await ask(probe, mover.address, "/dirty/0/0");
   const [sentBefore, ...usedBefore] = before;
   const [sentAfter, ...used] = after;
+  const kept = await Promise.all(places.map(keptKib));
   const use = places.flatMap(({ node }, index) => {
-    const [was, is] = [usedBefore[index], used[index]];
-    return was === undefined || is === undefined ? [] : [[node, { cpuMs: is.cpuMs - was.cpuMs, rssKib: is.rssKib }] as const];
+    const [was, is, rssKib] = [usedBefore[index], used[index], kept[index]];
+    return was === undefined || is === undefined || rssKib === undefined
+      ? []
+      : [[node, { cpuMs: is.cpuMs - was.cpuMs, rssKib }] as const];
   });
   const { totalMs, timeline, course, way = mover.way } = result;
   const paused = lastPause(await mover.traces());

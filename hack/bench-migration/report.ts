@@ -129,7 +129,7 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
     agentMemorySlope: {
       unit: "KiB/move",
       value: steepest,
-      what: `growth of the agent that grew more, over ${moves.length} moves (median of the slopes between any two): none where the interval reaches 0; ${last.toFixed(0)} MiB at the end`,
+      what: `growth of the agent that grew more, garbage collected, over ${moves.length} moves (median of the slopes between any two): none where the interval reaches 0; ${last.toFixed(0)} MiB at the end`,
       goal: { of: "low", most: 0 },
     },
   };
