@@ -11,6 +11,11 @@ import type { Probe } from "../../hack/lab/probe.ts";
 const NAMESPACE = "stalls";
 /** MiB of memory that the guest writes over and over, much faster than the limits of these moves. */
 const WRITTEN_MIB = 48;
+/**
+ * MiB/s of a guest that a throttle can slow enough. QEMU leaves it a hundredth of its time at least, and more where the node is busy and puts
+ * its CPUs to sleep late: one that writes 400 MiB/s then still writes faster than these limits.
+ */
+const SLOWABLE = 100;
 let probe: Probe;
 let address: string;
 
@@ -98,6 +103,7 @@ describe("a guest that writes faster than the wire", () => {
 
   test("Throttle: it is said with figures, its CPUs are slowed until it fits, and it runs at full speed afterwards", async () => {
     const [from, before] = [await nodeOf(), await status(probe, address)];
+    await ask(probe, address, `/dirty/${SLOWABLE}/${WRITTEN_MIB}`);
     await begin("throttle", { onStall: "Throttle", maxBytesPerSecond: "24Mi", maxPause: "500ms" });
     const stalled = await when("throttle", "stalls", (now) => now.status?.source?.stalled !== undefined);
     expect(stalled.status?.source?.stalled).toMatch(
@@ -113,6 +119,7 @@ describe("a guest that writes faster than the wire", () => {
 
   test("PostCopy: it goes on at the target before all its memory is there", async () => {
     const [from, before] = [await nodeOf(), await status(probe, address)];
+    await ask(probe, address, `/dirty/400/${WRITTEN_MIB}`);
     await begin("post-copy", { onStall: "PostCopy", maxBytesPerSecond: "12Mi", maxPause: "100ms" });
     const now = await end("post-copy");
     expect(now.status).toMatchObject({ phase: "Succeeded", sourceNode: from, handover: { attempt: 1, state: "Done" } });

@@ -49,6 +49,7 @@ describe("the pause that is expected", () => {
   test("what the guest writes after the round began counts too", () => {
     const meter = new Meter();
     meter.look(0, memory(0, 1024, 1), []);
+    meter.look(9_800, memory(980, 44, 1), []);
     meter.round(9_900);
     const seen = meter.look(10_000, memory(1000, 20, 2, { "dirty-pages-rate": 12_800 }), []);
     expect(seen.memory.dirtyBytesPerSecond).toBe(50 * MIB);
@@ -93,10 +94,12 @@ describe("the pause that is expected", () => {
   test("what a buffer takes within a moment is not taken for the speed of the link, nor a burst for that of a limited one", () => {
     const meter = new Meter();
     meter.look(0, memory(0, 1024, 1), []);
-    meter.look(10_000, memory(100, 3, 2), []);
+    meter.look(9_900, memory(99, 925, 1), []);
+    meter.round(9_990);
+    meter.look(10_000, memory(100, 3, 3), []);
     // 3 MiB within 20 ms, where there was little to send
-    meter.look(10_020, memory(103, 20, 3), []);
-    const seen = meter.look(10_040, memory(105, 18, 3), []);
+    meter.look(10_020, memory(103, 20, 4), []);
+    const seen = meter.look(10_040, memory(105, 18, 4), []);
     expect(seen.memory.bytesPerSecond).toBe(10 * MIB);
     expect(seen.expectedPauseMs).toBe(30 + 1_800);
   });
@@ -106,7 +109,25 @@ describe("the pause that is expected", () => {
     meter.look(0, memory(0, 1024, 1), []);
     meter.look(1_000, memory(100, 924, 1), []);
     meter.look(1_020, memory(104, 20, 1), []);
+    meter.look(2_020, memory(114, 10, 1), []);
     expect(meter.look(3_020, memory(124, 20, 2), []).expectedPauseMs).toBe(30 + 2_000);
+  });
+
+  test("a pass that waits for a CPU which sleeps, throttled, is not taken for a slow link", () => {
+    const meter = new Meter();
+    meter.look(0, memory(0, 256, 1), []);
+    meter.look(10_000, memory(187, 10, 1), []);
+    // As seen of a guest that is slowed by 99 %: each second a pass of 5 MiB, which QEMU counts, then waits for the CPU, then sends in a quarter.
+    for (let pass = 0; pass < 6; pass++) {
+      const [at, sent, rounds] = [11_000 + 1_000 * pass, 197 + 5 * pass, 2 + pass];
+      meter.look(at + 200, memory(sent, 5, rounds), []);
+      meter.look(at + 650, memory(sent, 5, rounds), []);
+      meter.round(at + 700);
+      meter.look(at + 720, memory(sent, 5, rounds), []);
+      const seen = meter.look(at + 980, memory(sent + 4.9, 0.1, rounds), []);
+      expect(seen.memory.bytesPerSecond).toBeGreaterThan(18 * MIB);
+      expect(meter.look(at + 1_000, memory(sent + 5, 5, rounds + 1), []).expectedPauseMs).toBeLessThan(400);
+    }
   });
 
   test("time in which nothing was to be sent does not count: neither idle passes, nor a rate that was held down", () => {

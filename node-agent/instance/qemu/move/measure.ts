@@ -39,6 +39,8 @@ class Speed<T extends Counts> {
   #from: T | undefined;
   #measured: number | undefined;
   #atLeast = 0;
+  /** Since the last look there may have been nothing to do. */
+  #interrupted = false;
 
   constructor(telling: (from: T, to: T) => boolean) {
     this.#telling = telling;
@@ -48,15 +50,22 @@ class Speed<T extends Counts> {
     const from = (this.#from ??= now);
     const ms = now.at - from.at;
     const bytes = now.bytes - from.bytes;
+    const interrupted = this.#interrupted;
+    this.#interrupted = false;
     // little to send says nothing of the link; and a little that was sent may lie in a buffer before it yet
-    if (from.left < TELLING_BYTES) this.#from = now;
+    if (from.left < TELLING_BYTES || interrupted) this.#from = now;
     if (from.left < TELLING_BYTES || ms < TELLING_MS || bytes < TELLING_BYTES) return;
     const rate = (bytes / ms) * 1000;
-    if (this.#telling(from, now)) {
+    if (!interrupted && this.#telling(from, now)) {
       this.#measured = rate;
       this.#atLeast = 0; // the link may have become slower
     } else this.#atLeast = Math.max(this.#atLeast, rate);
     this.#from = now;
+  }
+
+  /** Between the last look and the next there was a moment in which perhaps nothing could be sent. */
+  interrupt(): void {
+    this.#interrupted = true;
   }
 
   /** What comes is not measured together with what was. */
@@ -75,9 +84,12 @@ class Speed<T extends Counts> {
   }
 }
 
-/** In one pass, or from one to the next, QEMU always has something to send; more of them may have been empty ones. */
+/**
+ * Within one pass QEMU always has something to send. From one to the next it may have sent nothing for up to a second: before a pass it
+ * waits for every CPU, under TCG also for one that is throttled, which then sleeps most of its time.
+ */
 const tellsOfMemory = (from: MemoryCounts, to: MemoryCounts): boolean =>
-  to.rounds - from.rounds <= 1 && to.zero - from.zero <= to.normal - from.normal && !from.held && !to.held;
+  to.rounds === from.rounds && to.zero - from.zero <= to.normal - from.normal && !from.held && !to.held;
 
 const tellsOfDisks = (_: Counts, to: Counts): boolean => to.left >= TELLING_BYTES;
 
@@ -122,9 +134,10 @@ export class Meter {
     return migration.downtime === undefined ? counters : { ...counters, downtimeMs: migration.downtime };
   }
 
-  /** A pass over memory has begun. */
+  /** A pass over memory has begun: QEMU counts it before it waits for the CPUs, and tells of it after. */
   round(at: number): void {
     this.#roundAt = at;
+    this.#memory.interrupt();
   }
 
   /** Rates have been set anew; `held`: so low that what is sent says nothing of the link. */
