@@ -199,10 +199,13 @@ export const startKubelet = async (lab: Lab, node: LabNode, parts: NodeParts): P
     "--cert-dir=/var/lib/kubelet/pki",
     "-v=2",
   ];
+  const listens = async (): Promise<boolean> => HEALTH_PORT.test(await readFile(`/proc/${init}/net/tcp`, "utf8"));
   for (let attempt = 1; attempt <= KUBELET_TRIES; attempt++) {
+    // The threads of one that was killed may outlive their process for a moment, and its port with them.
+    await eventually(`the port of the kubelet before is free`, async () => !(await listens()) || undefined);
     const pid = await startDaemon(lab, node, "kubelet", command);
     const runs = await eventually(`the kubelet of ${node.name} listens or ends`, async () => {
-      if (HEALTH_PORT.test(await readFile(`/proc/${init}/net/tcp`, "utf8"))) return true;
+      if (await listens()) return true;
       return (await isAlive(pid)) ? undefined : false;
     });
     if (runs) return;
