@@ -82,6 +82,9 @@ export const kubeletConfig = (node: LabNode, files: KubeletFiles): string =>
     nodeStatusUpdateFrequency: "4s",
     nodeLeaseDurationSeconds: 20,
     syncFrequency: "10s",
+    // Tests kill agents by the dozen; by the usual back-off each would be waited for longer than the one before, up to five minutes.
+    featureGates: { KubeletCrashLoopBackOffMax: true },
+    crashLoopBackOff: { maxContainerRestartPeriod: "2s" },
     serializeImagePulls: false,
     clusterDomain: "cluster.local",
     // There is no cluster DNS: without this every pod gets a warning event. Nothing listens there.
