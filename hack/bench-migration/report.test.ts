@@ -74,6 +74,17 @@ describe("the report", () => {
     expect(agentMemorySlope?.value.value).toBeCloseTo(30);
   });
 
+  test("an agent that has compiled what it does, and then keeps what it has, does not grow; one that goes on does", () => {
+    const grown = (kib: (at: number) => number) =>
+      reportOf(
+        Array.from({ length: 80 }, (_, at) =>
+          sample("drover", "1g-idle", 100, { agents: { n1: { cpuMs: 10, rssKib: kib(at) }, n2: { cpuMs: 10, rssKib: 1000 } } }),
+        ),
+      ).agentMemorySlope;
+    expect(grown((at) => 80_000 + 150 * Math.min(at, 25))?.value.value).toBe(0);
+    expect(grown((at) => 80_000 + 20 * at)?.value.low).toBeGreaterThan(0);
+  });
+
   test("without moves it is empty", () => {
     expect(reportOf([])).toEqual({});
   });
