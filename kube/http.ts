@@ -119,6 +119,8 @@ export class HttpTransport {
       maxFreeSockets: 4,
       // An idle connection; below the 90 s and more after which servers and load balancers close theirs.
       timeout: 60_000,
+      // A kept session is a few bytes within a block of 64 KiB, which lives as long as they do: one for each connection.
+      maxCachedSessions: 0,
     };
     const agent = url.protocol === "https:" ? new HttpsAgent({ ...options, ...access.tls }) : new HttpAgent(options);
     this.#agents.set(use, { identity: access.identity, agent });
