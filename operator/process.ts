@@ -77,8 +77,18 @@ export class DroverOperator extends OperatorProcess {
 
   async #lead(term: AbortSignal, process: AbortSignal): Promise<void> {
     const { client, logger, env, network, drain } = this.#options;
-    const { identity, claims: settings, migration, certificates } = env;
-    const parts = { caches: this.#caches, log: logger, clock: realClock, identity, settings, migration, certificates, drain };
+    const { identity, claims: settings, migration, updates, certificates } = env;
+    const parts = {
+      caches: this.#caches,
+      log: logger,
+      clock: realClock,
+      identity,
+      settings,
+      migration,
+      updates,
+      certificates,
+      drain,
+    };
     const guarded = client.with({ guard: this.#elector.assertLeading });
     await runTerm({ ...parts, client: guarded, network: (ctx) => setupNetworks(ctx, network) }, term);
     if (!process.aborted) this.work("leadership", () => Promise.reject(new LeadershipLostError("the leadership was lost")));

@@ -1,6 +1,7 @@
 /** By what the cache of Migrations can be asked. */
 import type { Migration } from "../../crds/migration.ts";
 import { hasEnded, hasTurn } from "./attempt.ts";
+import { isInPlace } from "./in-place/in-place.ts";
 
 const named = ({ status, spec }: Migration): string[] =>
   [status?.sourceNode, status?.targetNode, spec.target?.node].filter((node) => node !== undefined);
@@ -10,6 +11,6 @@ export const migrationIndexes = {
   instance: ({ metadata, spec }: Migration): string[] => [`${metadata.namespace ?? ""}/${spec.instance}`],
   /** Nodes that one that has not ended has to do with. */
   node: (migration: Migration): string[] => (hasEnded(migration) ? [] : [...new Set(named(migration))]),
-  /** "turn" gives those that have theirs. */
-  turn: (migration: Migration): string[] => (hasTurn(migration) ? ["turn"] : []),
+  /** "move" and "update" give those that have theirs: moves, and updates in place. */
+  turn: (migration: Migration): string[] => (hasTurn(migration) ? [isInPlace(migration) ? "update" : "move"] : []),
 };
