@@ -8,6 +8,7 @@ import { serveWebhook, webhookFiles } from "./drain/webhook.ts";
 import type { OperatorEnv } from "./env.ts";
 import { exposeInstances } from "./metrics.ts";
 import { instanceIndexes, setupNetworks, type NetworkSettings } from "./network/index.ts";
+import { exposeRollouts } from "./rollout/metrics.ts";
 import { runTerm } from "./term.ts";
 
 const LEASE = "drover-operator";
@@ -44,6 +45,7 @@ export class DroverOperator extends OperatorProcess {
 
   protected override async init(): Promise<void> {
     exposeInstances(this.#caches.instances, registry);
+    exposeRollouts(this.#caches.rollouts, registry);
     const health = await serveHealth({
       port: this.#options.env.httpPort,
       ready: () => {

@@ -12,6 +12,7 @@ import { instanceController } from "./instance/watches.ts";
 import type { MigrationSettings } from "./migration/settings.ts";
 import { settleQuotas } from "./migration/surge.ts";
 import { migrationController } from "./migration/watches.ts";
+import { rolloutController } from "./rollout/watches.ts";
 import { runtimeUpdateSettings, type RuntimeUpdateSettings } from "./rollout/settings.ts";
 import { poolController } from "./pool/watches.ts";
 
@@ -72,10 +73,11 @@ export async function runTerm(
   const pools = poolController(operator);
   const moves = migrationController(operator, { moves: migration, updates });
   const signer = certificates === undefined ? [] : [certificateController({ client, clock, log, settings: certificates })];
+  const updating = rolloutController(operator, updates);
   const drains = drainController(operator, drain);
   const unwatch = net.onInstance((key) => instances.enqueue(key));
   try {
-    const all = [instances, orphans, pools, moves, drains, net, ...signer];
+    const all = [instances, orphans, pools, moves, updating, drains, net, ...signer];
     await Promise.all([settleQuotas(operator), ...all.map((one) => one.start(signal))]);
   } finally {
     unwatch();
