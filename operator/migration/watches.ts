@@ -52,7 +52,13 @@ const suitability = (host: Host | undefined): unknown => {
 export const sameRuntimes = (old: Host | undefined, now: Host | undefined): boolean => {
   const of = (host: Host | undefined) => {
     const { runtimes = [], runtimeVersion, qemuVersion } = host?.status ?? {};
-    return { runtimes: runtimes.map(({ instances: _, ...rest }) => rest), runtimeVersion, qemuVersion };
+    const what = runtimes.map(({ version, current, qemuVersion: qemu, machineTypes }) => ({
+      version,
+      current,
+      qemu,
+      machineTypes,
+    }));
+    return { what, runtimeVersion, qemuVersion };
   };
   return sameStatus(of(old), of(now));
 };

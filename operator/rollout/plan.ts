@@ -142,8 +142,8 @@ export function planRollout(facts: RolloutFacts): RolloutPlan {
   const resumed = spec.resumedAt !== undefined && spec.resumedAt !== status.resumedAt;
   // What failed before it went on again counts no more, also when it went on after something else.
   const since = resumed ? new Date(now).toISOString() : status.since;
-  const begun = Date.parse(since ?? rollout.metadata.creationTimestamp);
-  const failed = facts.failed.filter(({ endedAt }) => Date.parse(endedAt) > begun);
+  const sinceMs = Date.parse(since ?? rollout.metadata.creationTimestamp);
+  const failed = facts.failed.filter(({ endedAt }) => Date.parse(endedAt) > sinceMs);
   const waitsForTime = settings.mode === "Auto" && spec.paused !== true;
   const plan = (phase: RolloutPlan["phase"], why: Gate, more: Partial<RolloutPlan> = {}): RolloutPlan => ({
     phase,

@@ -262,7 +262,7 @@ describe("an operator that is killed at every write", () => {
       const to = `k${kills}`;
       const updates = runtimeUpdateSettings('{"perNode": 2}');
       let current = await startOperator(world.moves.cluster, world.moves.network, {
-        killBeforeWrite: kills * 5,
+        killBeforeWrite: kills * 8,
         migration,
         updates,
       });

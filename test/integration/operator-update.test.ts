@@ -1,6 +1,7 @@
 /** A new QEMU in place, against a real API server and scheduler; each node's agent acts by a script. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Instance } from "../../crds/instance.ts";
+import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { instances, migrations } from "../../crds/resources.ts";
 import { migrationSettings } from "../../operator/migration/settings.ts";
 import { runtimeUpdateSettings } from "../../operator/rollout/settings.ts";
@@ -32,6 +33,7 @@ async function outdated(name: string): Promise<Instance> {
   return runtimeIs(name, "Outdated");
 }
 
+const messageOf = (one: Migration): string | undefined => conditionOf(one, "Ready")?.message;
 const runtimeIs = (name: string, reason: string): Promise<Instance> =>
   world.moves.whenInstance(name, `RuntimeCurrent is ${reason}`, (one) => conditionOf(one, "RuntimeCurrent")?.reason === reason);
 
@@ -121,18 +123,19 @@ describe("an update", () => {
 });
 
 describe("cancelled", () => {
-  it.each<[string, UpdateStep]>([
-    ["before anybody has taken it up", "prepare"],
-    ["while the new QEMU is prepared", "ready"],
-    ["while the new QEMU waits", "handover"],
-  ])("%s it leaves all as it was, and the next one works", async (_, step) => {
+  it.each<[string, UpdateStep, (status: MigrationStatus) => boolean]>([
+    ["before anybody has taken it up", "prepare", ({ handover }) => handover !== undefined],
+    ["while the new QEMU is prepared", "ready", ({ target }) => target?.state === "Preparing"],
+    ["while the new QEMU waits", "handover", ({ source }) => source?.state === "Waiting"],
+  ])("%s it leaves all as it was, and the next one works", async (_, step, isThere) => {
     const name = `cancel-${step}`;
     const before = await outdated(name);
     world.hold(`${name}-1`, step);
     await world.update(`${name}-1`, { instance: name });
-    await world.moves.phase(`${name}-1`, "Preparing");
+    await until("it has come so far", world.moves.agents.seen, () => isThere(world.moves.move(`${name}-1`)?.status ?? {}));
     await world.moves.cancel(`${name}-1`);
-    await world.moves.phase(`${name}-1`, "Cancelled", "Cancelled");
+    const ended = await world.moves.phase(`${name}-1`, "Cancelled", "Cancelled");
+    expect([messageOf(ended), ended.status?.handover?.state]).toEqual(["it was cancelled", "Source"]);
     await world.moves.isAsBefore(before);
     await world.update(`${name}-2`, { instance: name });
     await world.moves.phase(`${name}-2`, "Succeeded", "Updated");
@@ -145,9 +148,11 @@ describe("cancelled", () => {
     await world.update("late-1", { instance: "late" });
     await world.moves.phase("late-1", "SwitchingOver");
     await world.moves.cancel("late-1");
-    await world.moves.phase("late-1", "SwitchingOver", "TooLate");
+    const waiting = await world.moves.phase("late-1", "SwitchingOver", "TooLate");
+    expect(messageOf(waiting)).toContain("too late to give it up (it was cancelled)");
     world.release("late-1");
-    await world.moves.phase("late-1", "Succeeded", "TooLate");
+    const ended = await world.moves.phase("late-1", "Succeeded", "TooLate");
+    expect(messageOf(ended)).toContain("guest paused 9 ms; it was cancelled too late");
     await world.moves.remove("late");
   });
 
@@ -155,9 +160,10 @@ describe("cancelled", () => {
     await outdated("halt");
     world.hold("halt-1", "ready");
     await world.update("halt-1", { instance: "halt" });
-    await world.moves.phase("halt-1", "Preparing");
+    await until("it has begun", world.moves.agents.seen, () => world.moves.move("halt-1")?.status?.handover !== undefined);
     await world.moves.change("halt", { power: "Stopped" });
-    await world.moves.phase("halt-1", "Cancelled", "InstanceStopped");
+    const ended = await world.moves.phase("halt-1", "Cancelled", "InstanceStopped");
+    expect(messageOf(ended)).toBe("instance halt was stopped");
     await world.moves.whenInstance("halt", "is stopped", ({ status }) => status?.phase === "Stopped");
     await world.moves.remove("halt");
   });
@@ -166,9 +172,10 @@ describe("cancelled", () => {
     await outdated("gone");
     world.hold("gone-1", "ready");
     await world.update("gone-1", { instance: "gone" });
-    await world.moves.phase("gone-1", "Preparing");
+    await until("it has begun", world.moves.agents.seen, () => world.moves.move("gone-1")?.status?.handover !== undefined);
     await world.moves.remove("gone");
-    await world.moves.phase("gone-1", "Cancelled", "InstanceDeleted");
+    const ended = await world.moves.phase("gone-1", "Cancelled", "InstanceDeleted");
+    expect(messageOf(ended)).toBe("instance gone was deleted");
   });
 });
 
@@ -224,7 +231,8 @@ describe("waiting", () => {
     await silent(true);
     await world.moves.whenInstance("quiet", "is Unknown", (one) => one.status?.phase === "Unknown");
     await world.update("quiet-1", { instance: "quiet" });
-    await world.moves.phase("quiet-1", "Pending", "NodeNotReady");
+    const waiting = await world.moves.phase("quiet-1", "Pending", "NodeNotReady");
+    expect(messageOf(waiting)).toContain(`the guest cannot be updated now: node ${node} is not ready`);
     world.hold("quiet-1", "ready");
     await silent(false);
     await world.moves.phase("quiet-1", "Preparing");
@@ -239,22 +247,19 @@ describe("waiting", () => {
   });
 
   it("for a slot of its node, one after the other", async () => {
-    const first = await outdated("slot-a");
-    const names = ["slot-a"];
-    // Until one has come to the same node.
-    for (let n = 0; names.length < 2; n += 1) {
-      const one = await outdated(`slot-${n}`);
-      if (one.status?.nodeName === first.status?.nodeName) names.push(`slot-${n}`);
-      else await world.moves.remove(`slot-${n}`);
-    }
-    const [a = "", b = ""] = names;
+    // Of three on two nodes two share one.
+    const names = ["slot-a", "slot-b", "slot-c"];
+    const where: string[] = [];
+    for (const name of names) where.push((await outdated(name)).status?.nodeName ?? "");
+    const node = where.find((one, i) => where.indexOf(one) !== i) ?? "";
+    const [a = "", b = ""] = names.filter((_, i) => where[i] === node);
     world.hold("slot-1", "handover");
     await world.update("slot-1", { instance: a });
     await world.moves.phase("slot-1", "Preparing");
     await world.update("slot-2", { instance: b });
     const waiting = await world.moves.phase("slot-2", "Pending", "WaitingForSlot");
     expect(conditionOf(waiting, "Ready")?.message).toBe(
-      `waits for a slot on node ${first.status?.nodeName}: 1 of 1 updates are under way there now`,
+      `waits for a slot on node ${node}: 1 of 1 updates are under way there now`,
     );
     world.release("slot-1");
     await world.moves.phase("slot-2", "Succeeded", "Updated");
