@@ -5,6 +5,8 @@ import { hostKind } from "./host.ts";
 import { instanceKind } from "./instance.ts";
 import { networkKind } from "./network.ts";
 import { poolKind } from "./pool.ts";
+import { migrationKind } from "./migration.ts";
+import { rolloutKind } from "./rollout.ts";
 import { bytes, doc, type KindDefinition, oneOf, requiredByRule } from "./schema.ts";
 
 const made = (spec: z.ZodType) => {
@@ -12,7 +14,7 @@ const made = (spec: z.ZodType) => {
   return crd(kind).spec.versions[0]?.schema.openAPIV3Schema.properties.spec;
 };
 
-describe.each([instanceKind, networkKind, poolKind, hostKind])("$kind", (kind) => {
+describe.each([instanceKind, networkKind, poolKind, migrationKind, hostKind, rolloutKind])("$kind", (kind) => {
   const version = crd(kind).spec.versions[0];
   const schema = JSON.parse(JSON.stringify(version?.schema.openAPIV3Schema)) as Parameters<typeof undescribed>[0];
 

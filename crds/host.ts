@@ -11,6 +11,18 @@ const hostPool = z.object({
   directory: z.string().optional().meta(doc("Which directory it is, of a pool that nodes share; the same on all of them.")),
 });
 
+const hostRuntime = z.object({
+  version: z.string().max(128).meta(doc("Version of the runtime: the name of its directory on the node.")),
+  qemuVersion: z.string().optional().meta(doc("Version of the QEMU in it.")),
+  machineTypes: z
+    .array(z.string())
+    .max(256)
+    .optional()
+    .meta({ ...doc("Versioned machine types that it knows."), "x-kubernetes-list-type": "atomic" }),
+  current: z.boolean().meta(doc("Whether instances that start now get it.")),
+  instances: z.int().meta(doc("Instances that run in it.")),
+});
+
 export const hostStatus = z
   .object({
     conditions: conditions.optional(),
@@ -31,10 +43,20 @@ export const hostStatus = z
       .meta(mapList("The storage pools of this node.", ["name"])),
     poolNames: z.string().optional().meta(doc("Names of the ready pools, as text.")),
     instances: z.int().optional().meta(doc("Instances that run here.")),
+    runtimes: z
+      .array(hostRuntime)
+      .max(32)
+      .optional()
+      .meta(mapList("The runtimes that lie on this node.", ["version"])),
+    updated: z
+      .string()
+      .optional()
+      .meta(doc("Instances here that run in the current runtime, of all that run here, such as 12/40.")),
   })
   .meta(doc("What is known of it. Written by Drover."));
 
 export type HostPool = z.infer<typeof hostPool>;
+export type HostRuntime = z.infer<typeof hostRuntime>;
 export type HostStatus = z.infer<typeof hostStatus>;
 export type Host = Resource<"Host", undefined, HostStatus>;
 
@@ -49,8 +71,10 @@ export const hostKind: KindDefinition = {
   columns: [
     { name: "Accelerator", type: "string", jsonPath: ".status.accelerator" },
     { name: "QEMU", type: "string", jsonPath: ".status.qemuVersion" },
+    { name: "Runtime", type: "string", jsonPath: ".status.runtimeVersion" },
     { name: "Pools", type: "string", jsonPath: ".status.poolNames" },
     { name: "Instances", type: "integer", jsonPath: ".status.instances" },
+    { name: "Updated", type: "string", jsonPath: ".status.updated" },
     { name: "Ready", type: "string", jsonPath: ".status.conditions[?(@.type=='Ready')].status" },
     { name: "Age", type: "date", jsonPath: ".metadata.creationTimestamp" },
   ],

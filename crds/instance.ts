@@ -280,6 +280,14 @@ export const guestStatus = z
         ...doc("Why it cannot be moved while it runs, in QEMU's words. None: it can."),
         "x-kubernetes-list-type": "atomic",
       }),
+    updateBlockers: z
+      .array(z.string().max(512))
+      .max(8)
+      .optional()
+      .meta({
+        ...doc("Why its QEMU cannot be replaced in place while it runs. None: it can."),
+        "x-kubernetes-list-type": "atomic",
+      }),
     agentConnected: z.boolean().optional().meta(doc("Whether a guest agent answers in it.")),
     image: z
       .object({
@@ -408,6 +416,7 @@ export const instanceKind: KindDefinition = {
     { name: "Pool", type: "string", jsonPath: ".spec.rootDisk.pool", priority: 1 },
     { name: "Image", type: "string", jsonPath: ".spec.image.url", priority: 1 },
     { name: "QEMU", type: "string", jsonPath: ".status.guest.qemuVersion", priority: 1 },
+    { name: "Runtime", type: "string", jsonPath: ".status.guest.runtimeVersion", priority: 1 },
     { name: "Reason", type: "string", jsonPath: ".status.reason", priority: 1 },
   ],
   rules: nameRules("an instance's", 40),

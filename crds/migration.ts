@@ -79,10 +79,34 @@ const policy = z
   .meta(doc("How the move may be done."));
 
 const SAME = "a migration cannot be changed; set cancel: true to cancel it";
-const fixed = ["target", "policy", "priority"].map((field) => ({
+const fixed = ["target", "policy", "priority", "runtime"].map((field) => ({
   rule: `has(self.${field}) ? has(oldSelf.${field}) && self.${field} == oldSelf.${field} : !has(oldSelf.${field})`,
   message: SAME,
 }));
+
+/** What has no meaning where nothing leaves its node; of policy, what only a wire needs. */
+const inPlace = [
+  {
+    rule: "self.mode != 'InPlace' || !has(self.target)",
+    message: "an InPlace migration stays on its node: leave target out, or use mode: Live",
+  },
+  {
+    rule: "self.mode != 'InPlace' || !has(self.policy) || !has(self.policy.maxBytesPerSecond)",
+    message: "an InPlace migration sends nothing over the network: leave policy.maxBytesPerSecond out",
+  },
+  {
+    rule: "self.mode != 'InPlace' || !has(self.policy) || !has(self.policy.onStall)",
+    message: "an InPlace migration copies no memory, and cannot stall: leave policy.onStall out",
+  },
+  {
+    rule: "self.mode != 'InPlace' || !has(self.keep)",
+    message: "an InPlace migration leaves nothing to decide: leave keep out",
+  },
+  {
+    rule: "self.mode == 'InPlace' || !has(self.runtime)",
+    message: "runtime is for mode: InPlace; a guest that moves takes the current runtime of the node that it comes to",
+  },
+];
 
 export const migrationSpec = z
   .object({
@@ -92,11 +116,24 @@ export const migrationSpec = z
     target: target.optional(),
     mode: oneOf(
       "mode",
-      ["Live", "Cold"],
-      "Live moves a running guest, which runs on; Cold moves the disks of a stopped one. Default: Live.",
+      ["Live", "Cold", "InPlace"],
+      "Live moves a running guest, which runs on; Cold moves the disks of a stopped one; InPlace replaces the QEMU under a running guest, on its own node. Default: Live.",
       { rule: "self == oldSelf", message: SAME },
     ).default("Live"),
     policy: policy.optional(),
+    runtime: z
+      .string()
+      .max(128)
+      .optional()
+      .meta(
+        doc(
+          "Only with mode: InPlace: the version of Drover's runtime to go to, one of those in status.runtimes of the node's Host. Default: the node's current one.",
+          {
+            rule: "self.matches('^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$')",
+            message: "runtime must be the version of a runtime of the node, as its Host names it (kubectl get dhost)",
+          },
+        ),
+      ),
     priority: oneOf(
       "priority",
       ["Drain", "User", "Rebalance"],
@@ -121,6 +158,7 @@ export const migrationSpec = z
       "What to move, and where to.",
       { rule: "has(self.instance)", message: "instance is required" },
       ...fixed,
+      ...inPlace,
       {
         rule: "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
         message: "a cancelled migration cannot be taken up again; make a new one",
@@ -165,6 +203,14 @@ const resolvedPolicy = z
     connections: z.int().optional().meta(doc("Connections that the memory goes by at once, where they are more than one.")),
   })
   .meta(doc("The policy with the chart's defaults filled in."));
+
+const runtime = (description: string) =>
+  z
+    .object({
+      version: z.string().meta(doc("Version of Drover's runtime.")),
+      qemu: z.string().optional().meta(doc("Version of the QEMU in it.")),
+    })
+    .meta(doc(description));
 
 const counters = {
   doneBytes: z.int().meta(doc("Bytes moved.")),
@@ -268,6 +314,13 @@ export const migrationStatus = z
       .optional()
       .meta(mapList("Its disks, and where they go.", ["name"])),
     policy: resolvedPolicy.optional(),
+    runtime: z
+      .object({
+        from: runtime("What it runs in before."),
+        to: runtime("What it is to run in."),
+      })
+      .optional()
+      .meta(doc("With mode: InPlace: the runtimes between which it goes.")),
     handover: handover.optional(),
     source: migrationSource.optional(),
     target: migrationTarget.optional(),
@@ -289,6 +342,8 @@ export type MigrationSource = z.infer<typeof migrationSource>;
 export type MigrationTarget = z.infer<typeof migrationTarget>;
 export type MigrationPolicy = z.infer<typeof resolvedPolicy>;
 export type MigrationDisk = z.infer<typeof disk>;
+/** From and to which runtime an InPlace migration goes. */
+export type RuntimeChange = NonNullable<MigrationStatus["runtime"]>;
 export type Handover = z.infer<typeof handover>;
 export type Migration = Resource<"Migration", MigrationSpec, MigrationStatus>;
 
@@ -298,7 +353,7 @@ export const migrationKind: KindDefinition = {
   singular: "migration",
   shortNames: ["dmig"],
   scope: "Namespaced",
-  description: "Moves an instance to another node, while it runs.",
+  description: "Moves an instance to another node, while it runs; or replaces the QEMU under it.",
   spec: migrationSpec,
   status: migrationStatus,
   // The name is a label's value on the claim that it makes.
@@ -315,6 +370,7 @@ export const migrationKind: KindDefinition = {
     { name: "Memory", type: "string", jsonPath: ".status.source.memory", priority: 1 },
     { name: "Disk", type: "string", jsonPath: ".status.source.disk", priority: 1 },
     { name: "Rate", type: "string", jsonPath: ".status.source.rate", priority: 1 },
+    { name: "Mode", type: "string", jsonPath: ".spec.mode", priority: 1 },
     { name: "Reason", type: "string", jsonPath: ".status.reason", priority: 1 },
   ],
 };

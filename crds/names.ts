@@ -25,6 +25,8 @@ export const TARGET_MANAGER = "drover-agent-target";
 
 /** Label of a claim pod that a Migration made, until the guest lives in it; its value is the Migration's name. */
 export const MIGRATION_LABEL = "drover.dev/migration";
+/** Label of a Migration that a roll-out made; its value is the Rollout's name. */
+export const ROLLOUT_LABEL = "drover.dev/rollout";
 /** Label of claim pods; its value is the instance's name. */
 export const CLAIM_LABEL = "drover.dev/claim";
 /** The one PodDisruptionBudget of a namespace with claims: it refuses every eviction of a claim. */
@@ -39,6 +41,24 @@ export const claimName = (instance: string, uid: string, serial: number): string
 /** Name of the claim pod that an attempt of a Migration moves to: the same when it is made again. */
 export const targetClaimName = (instance: string, migrationUid: string, attempt: number): string =>
   `drover-${instance}-${hex(`${migrationUid}/target/${attempt}`, 5)}`;
+
+/** Rollouts are found by a label on their Migrations, whose value is their name. */
+const ROLLOUT_NAME_MAX = 63;
+
+/**
+ * Name of the Rollout of a runtime: its version in small letters. Where that would not be a name, or is too long, a hash of the
+ * version follows what is left of it, so that no two versions share one.
+ */
+export function rolloutName(version: string): string {
+  const small = version.toLowerCase();
+  if (version.length <= ROLLOUT_NAME_MAX && /^[a-z0-9]+([-.][a-z0-9]+)*$/.test(version)) return version;
+  const words = small.split(/[^a-z0-9]+/).filter((word) => word !== "");
+  const left = words
+    .join("-")
+    .slice(0, ROLLOUT_NAME_MAX - 9)
+    .replace(/-+$/, "");
+  return [left, hex(version, 8)].filter((part) => part !== "").join("-");
+}
 
 /** Name of a NIC's tap on the node, and of its port on br-int: 15 characters, the kernel's limit. */
 export const tapName = (instanceUid: string, nic: string): string => `d${hex(`${instanceUid}/${nic}`, 14)}`;

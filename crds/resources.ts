@@ -6,6 +6,7 @@ import type { Migration } from "./migration.ts";
 import { GROUP, VERSION } from "./names.ts";
 import type { Network } from "./network.ts";
 import type { StoragePool } from "./pool.ts";
+import type { Rollout } from "./rollout.ts";
 
 const drover = { group: GROUP, version: VERSION };
 
@@ -19,3 +20,4 @@ export const storagePools: ResourceType<StoragePool> = {
 };
 export const migrations: ResourceType<Migration> = { ...drover, plural: "migrations", kind: "Migration", namespaced: true };
 export const hosts: ResourceType<Host> = { ...drover, plural: "hosts", kind: "Host", namespaced: false };
+export const rollouts: ResourceType<Rollout> = { ...drover, plural: "rollouts", kind: "Rollout", namespaced: false };

@@ -4,8 +4,9 @@ import type { Instance } from "../crds/instance.ts";
 import { CLAIM_LABEL, CLAIMS_BUDGET, MIGRATION_LABEL } from "../crds/names.ts";
 import type { Migration } from "../crds/migration.ts";
 import type { Network } from "../crds/network.ts";
+import type { Rollout } from "../crds/rollout.ts";
 import type { StoragePool } from "../crds/pool.ts";
-import { hosts, instances, migrations, networks, storagePools } from "../crds/resources.ts";
+import { hosts, instances, migrations, networks, rollouts, storagePools } from "../crds/resources.ts";
 import {
   Informer,
   resources,
@@ -40,6 +41,7 @@ export interface Caches {
   /** `drover-claims` of every namespace. */
   budgets: Informer<PodDisruptionBudget>;
   migrations: Informer<Migration>;
+  rollouts: Informer<Rollout>;
   /** Leases of the operator's own namespace: the agents' heartbeats. */
   leases: Informer<Lease>;
 }
@@ -121,6 +123,7 @@ export function makeCaches(
     }),
     leases: new Informer(client, resources.leases, { ...common, namespace }),
     migrations: new Informer(client, migrations, { ...common, transform: slim, indexes: migrationIndexes }),
+    rollouts: new Informer(client, rollouts, { ...common, transform: slim }),
   };
 }
 
@@ -141,7 +144,7 @@ export function makeContext(
 
 const cacheList = (caches: Caches) => {
   const { instances: vms, networks: nets, pools, hosts: machines, nodes, claims, budgets, leases, migrations: moves } = caches;
-  return [vms, nets, pools, machines, nodes, claims, budgets, leases, moves];
+  return [vms, nets, pools, machines, nodes, claims, budgets, leases, moves, caches.rollouts];
 };
 
 /** Starts all caches; resolves when each has been filled once, or the signal aborted. They end with the signal. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { operatorEnv } from "./env.ts";
 import { migrationSettings } from "./migration/settings.ts";
+import { runtimeUpdateSettings } from "./rollout/settings.ts";
 
 const good = { POD_NAME: "drover-operator-0", POD_NAMESPACE: "drover-system", DROVER_HOLDER_IMAGE: "drover/holder:1" };
 
@@ -17,6 +18,7 @@ describe("operatorEnv", () => {
         priorityClassName: "drover-claim",
       },
       migration: migrationSettings("{}"),
+      updates: runtimeUpdateSettings("{}"),
       certificates: undefined,
     });
   });

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import type { CertificateSettings } from "./certificates/controller.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
+import { runtimeUpdateSettings, type RuntimeUpdateSettings } from "./rollout/settings.ts";
 import { migrationSettings, type MigrationSettings } from "./migration/settings.ts";
 
 const given = (name: string) => z.string(`${name} must be set`).min(1, `${name} must not be empty`);
@@ -26,6 +27,7 @@ const schema = z.object({
     .default("IfNotPresent"),
   DROVER_CLAIM_PRIORITY_CLASS: given("DROVER_CLAIM_PRIORITY_CLASS").default("drover-claim"),
   DROVER_MIGRATION: z.string().default("{}"),
+  DROVER_RUNTIME_UPDATE: z.string().default("{}"),
   DROVER_CERTIFICATES_DIR: z.string().default(""),
   DROVER_CERTIFICATES_DAYS: z.coerce
     .number("DROVER_CERTIFICATES_DAYS must be a number of days such as 14")
@@ -41,6 +43,7 @@ export interface OperatorEnv {
   httpPort: number;
   claims: ClaimSettings;
   migration: MigrationSettings;
+  updates: RuntimeUpdateSettings;
   /** Undefined where there is no authority to sign with. */
   certificates: CertificateSettings | undefined;
 }
@@ -66,6 +69,7 @@ export function operatorEnv(env: Record<string, string | undefined>): OperatorEn
       priorityClassName: data.DROVER_CLAIM_PRIORITY_CLASS,
     },
     migration: migrationSettings(data.DROVER_MIGRATION),
+    updates: runtimeUpdateSettings(data.DROVER_RUNTIME_UPDATE),
     certificates:
       data.DROVER_CERTIFICATES_DIR === ""
         ? undefined

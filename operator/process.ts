@@ -8,6 +8,7 @@ import { serveWebhook, webhookFiles } from "./drain/webhook.ts";
 import type { OperatorEnv } from "./env.ts";
 import { exposeInstances } from "./metrics.ts";
 import { instanceIndexes, setupNetworks, type NetworkSettings } from "./network/index.ts";
+import { exposeRollouts } from "./rollout/metrics.ts";
 import { runTerm } from "./term.ts";
 
 const LEASE = "drover-operator";
@@ -44,6 +45,7 @@ export class DroverOperator extends OperatorProcess {
 
   protected override async init(): Promise<void> {
     exposeInstances(this.#caches.instances, registry);
+    exposeRollouts(this.#caches.rollouts, registry);
     const health = await serveHealth({
       port: this.#options.env.httpPort,
       ready: () => {
@@ -77,8 +79,18 @@ export class DroverOperator extends OperatorProcess {
 
   async #lead(term: AbortSignal, process: AbortSignal): Promise<void> {
     const { client, logger, env, network, drain } = this.#options;
-    const { identity, claims: settings, migration, certificates } = env;
-    const parts = { caches: this.#caches, log: logger, clock: realClock, identity, settings, migration, certificates, drain };
+    const { identity, claims: settings, migration, updates, certificates } = env;
+    const parts = {
+      caches: this.#caches,
+      log: logger,
+      clock: realClock,
+      identity,
+      settings,
+      migration,
+      updates,
+      certificates,
+      drain,
+    };
     const guarded = client.with({ guard: this.#elector.assertLeading });
     await runTerm({ ...parts, client: guarded, network: (ctx) => setupNetworks(ctx, network) }, term);
     if (!process.aborted) this.work("leadership", () => Promise.reject(new LeadershipLostError("the leadership was lost")));

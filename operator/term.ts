@@ -12,6 +12,8 @@ import { instanceController } from "./instance/watches.ts";
 import type { MigrationSettings } from "./migration/settings.ts";
 import { settleQuotas } from "./migration/surge.ts";
 import { migrationController } from "./migration/watches.ts";
+import { rolloutController } from "./rollout/watches.ts";
+import { runtimeUpdateSettings, type RuntimeUpdateSettings } from "./rollout/settings.ts";
 import { poolController } from "./pool/watches.ts";
 
 /** The network's side of a term. */
@@ -32,6 +34,8 @@ export interface TermParts {
   identity: string;
   settings: ClaimSettings;
   migration: MigrationSettings;
+  /** Left out: the chart's defaults. */
+  updates?: RuntimeUpdateSettings;
   /** Undefined: nodes get no certificates from here. */
   certificates?: CertificateSettings | undefined;
   /** Left out: the chart's defaults. */
@@ -42,9 +46,23 @@ export interface TermParts {
 /** For the last events of a term to be written, ms. */
 const FLUSH_MS = 2000;
 
+const DEFAULT_UPDATES = runtimeUpdateSettings("{}");
+
 /** Runs all controllers until the signal aborts; resolves when none of them works any more. The caches are the caller's, and filled. */
 export async function runTerm(
-  { client, caches, log, clock, identity, settings, migration, certificates, drain = DEFAULT_DRAIN, network }: TermParts,
+  {
+    client,
+    caches,
+    log,
+    clock,
+    identity,
+    settings,
+    migration,
+    updates = DEFAULT_UPDATES,
+    certificates,
+    drain = DEFAULT_DRAIN,
+    network,
+  }: TermParts,
   signal: AbortSignal,
 ): Promise<void> {
   const events = new EventRecorder(client, { controller: "drover.dev/operator", instance: identity, clock, logger: log });
@@ -53,12 +71,13 @@ export async function runTerm(
   const instances = instanceController({ ...operator, network: net, pace: new Pace(clock), drain });
   const orphans = orphanController(operator);
   const pools = poolController(operator);
-  const moves = migrationController(operator, migration);
+  const moves = migrationController(operator, { moves: migration, updates });
   const signer = certificates === undefined ? [] : [certificateController({ client, clock, log, settings: certificates })];
+  const updating = rolloutController(operator, updates);
   const drains = drainController(operator, drain);
   const unwatch = net.onInstance((key) => instances.enqueue(key));
   try {
-    const all = [instances, orphans, pools, moves, drains, net, ...signer];
+    const all = [instances, orphans, pools, moves, updating, drains, net, ...signer];
     await Promise.all([settleQuotas(operator), ...all.map((one) => one.start(signal))]);
   } finally {
     unwatch();

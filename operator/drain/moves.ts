@@ -3,12 +3,20 @@ import { createHash } from "node:crypto";
 import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
 import { API_VERSION } from "../../crds/names.ts";
+import { hasTurn } from "../migration/attempt.ts";
+import { isInPlace } from "../migration/in-place/in-place.ts";
 
 /** Label of the Migrations that a drain made; its value is the uid of the claim that was asked to go. */
 const DRAIN_LABEL = "drover.dev/drain";
 
 export const isOver = ({ status }: Migration): boolean =>
   status?.phase === "Succeeded" || status?.phase === "Failed" || status?.phase === "Cancelled";
+
+/** A move that brings the instance away, or shall. An update in place does not; one that has not begun lets a drain's move go first. */
+export const isUnderWay = (move: Migration): boolean => !isOver(move) && !isInPlace(move);
+
+/** An update in place that has its turn: it takes seconds, and nothing can be moved meanwhile. */
+export const isUpdating = (move: Migration): boolean => isInPlace(move) && hasTurn(move);
 
 const endedAt = ({ status, metadata }: Migration): number => Date.parse(status?.endedAt ?? metadata.creationTimestamp ?? "");
 

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { InstanceStatus } from "../../crds/instance.ts";
+import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { CLAIM, moveFixture, NOW, settled } from "./fixtures.ts";
 import { planDrain, type DrainFacts } from "./plan.ts";
 
@@ -18,6 +19,10 @@ const condition = (type: string, status: "True" | "False", message: string): Ins
 ];
 const failedAt = (ms: number, name = "drain-web-1", phase: "Failed" | "Cancelled" = "Failed") =>
   moveFixture(name, { phase, endedAt: new Date(NOW - ms).toISOString(), reason: "LinkLost" }, { drain: CLAIM });
+const update = (status: MigrationStatus): Migration => {
+  const move = moveFixture("up", status);
+  return { ...move, spec: { ...move.spec, mode: "InPlace" } };
+};
 const unfit = {
   ...settled(),
   status: { ...settled().status, conditions: condition("Migratable", "False", "vf0 is passed through") },
@@ -72,6 +77,19 @@ describe.each<[string, Partial<DrainFacts>, string | undefined]>([
     "onDrain Stop while a user moves it",
     { instance: settled({ spec: { onDrain: "Stop" } }), moves: [moveFixture("mine", {})] },
     "wait MoveWaits",
+  ],
+  ["its QEMU is being replaced", { moves: [update({ phase: "Preparing", targetClaim: { name: "c" } })] }, "wait Updating"],
+  [
+    "its QEMU is being replaced, and it is shut down by drains",
+    { instance: settled({ spec: { onDrain: "Stop" } }), moves: [update({ phase: "Preparing", targetClaim: { name: "c" } })] },
+    "wait Updating",
+  ],
+  ["a replacement that has not begun lets the move go first", { moves: [update({ phase: "Pending" })] }, "move Moving"],
+  ["a replacement that has ended is no reason to wait", { moves: [update({ phase: "Failed" })] }, "move Moving"],
+  [
+    "its QEMU is being replaced, and nobody asks any more",
+    { moves: [update({ phase: "Preparing", targetClaim: { name: "c" } })], asked: { first: 0, last: NOW - seconds(70) } },
+    undefined,
   ],
   ["a move of a user that failed is no reason to wait", { moves: [moveFixture("mine", { phase: "Failed" })] }, "move Moving"],
   ["its own move has just failed", { moves: [failedAt(seconds(9))] }, "wait MoveFailed stuck"],

@@ -3,7 +3,7 @@ import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
 import { findCondition } from "../../kube/index.ts";
 import type { NodeSeen } from "../instance/facts.ts";
-import { failedMoves, failureWords, isOver, moveProgress, moveWords, sinceEndMs } from "./moves.ts";
+import { failedMoves, failureWords, isUnderWay, isUpdating, moveProgress, moveWords, sinceEndMs } from "./moves.ts";
 import type { Asked } from "./notes.ts";
 
 export interface DrainFacts {
@@ -114,7 +114,12 @@ function outcome(facts: DrainFacts): Outcome {
   if (metadata.deletionTimestamp !== undefined) return { reason: "Deleting", message: "is being deleted" };
   if (spec.power === "Stopped") return { reason: "PoweringOff", message: "is being stopped" };
   if (claim.deleting) return { reason: "Stopping", message: "is being shut down" };
-  const move = moves.find((one) => !isOver(one));
+  const update = moves.find(isUpdating);
+  if (update !== undefined) {
+    const message = `has its QEMU replaced just now, by Migration ${update.metadata.name}; its eviction goes on after that`;
+    return { reason: "Updating", message };
+  }
+  const move = moves.find(isUnderWay);
   if (move !== undefined) {
     const waits = (move.status?.phase ?? "Pending") === "Pending";
     const message = `is moved to another node first: ${moveWords(move)}`;
@@ -139,7 +144,7 @@ export function planDrain(facts: DrainFacts): DrainPlan | undefined {
   const { asked, now, deadlineMs, claim, moves } = facts;
   const askedMs = now - asked.last;
   const isAsking = askedMs < ASKING_MS;
-  const underWay = claim.deleting || moves.some((one) => !isOver(one));
+  const underWay = claim.deleting || moves.some(isUnderWay);
   if (!isAsking && !underWay) return undefined;
   const found = outcome(facts);
   const { reason, progress, stuck = false } = found;

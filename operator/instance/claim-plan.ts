@@ -57,6 +57,7 @@ export function strayClaims(
 
 /** What status.claim says once a move is known to have arrived: the claim that the guest runs in now. Pure. */
 export function arrivedClaim(recorded: ClaimRecord | undefined, move: ActiveMove | undefined): ClaimRecord | undefined {
+  if (move?.inPlace === true) return recorded;
   if (recorded?.uid === undefined || move?.state !== "Done" || recorded.uid !== move.sourceClaim?.uid) return recorded;
   const { name, uid } = move.targetClaim;
   return uid === undefined ? recorded : { name, uid, node: move.targetNode, serial: recorded.serial + 1, countsDisks: true };

@@ -4,9 +4,18 @@ import type { Problem } from "./facts.ts";
 import { drainingVerdict } from "../drain/condition.ts";
 import { findCondition } from "../../kube/index.ts";
 import { migrationProblem } from "./migratable.ts";
+import { runtimeCurrent } from "./runtime-current.ts";
 import { currentGuest, type PhaseSeen, type StatusFacts } from "./phase.ts";
 
-export type InstanceCondition = "Scheduled" | "ImageReady" | "DisksReady" | "NetworkReady" | "Migratable" | "Ready" | "Draining";
+export type InstanceCondition =
+  | "Scheduled"
+  | "ImageReady"
+  | "DisksReady"
+  | "NetworkReady"
+  | "Migratable"
+  | "RuntimeCurrent"
+  | "Ready"
+  | "Draining";
 export type Verdict = Pick<Condition, "status" | "reason" | "message">;
 
 const yes = (reason: string, message: string): Verdict => ({ status: "True", reason, message });
@@ -88,6 +97,10 @@ export function computeConditions(facts: StatusFacts, phase: PhaseSeen): [Instan
     ["DisksReady", disksReady(facts)],
     ["NetworkReady", network],
     ["Migratable", migratable(facts, phase)],
+    [
+      "RuntimeCurrent",
+      runtimeCurrent({ guest: currentGuest(facts), node: facts.nodeName, current: facts.runtime, move: facts.move }),
+    ],
     ["Ready", ready(facts, phase, network)],
     ...(draining === undefined ? [] : [["Draining", draining] as [InstanceCondition, Verdict]]),
   ];

@@ -4,6 +4,7 @@ import type { GuestStatus, Instance } from "../../crds/instance.ts";
 import type { HandoverState } from "../../crds/migration.ts";
 import { activeMove, type ActiveMove } from "../migration/active.ts";
 import { guestFixture, migrationFixture, movedInstance, movingStatus, sourceClaim, targetClaim } from "../migration/fixtures.ts";
+import { updateFixture, updatingStatus } from "../migration/in-place/fixtures.ts";
 import { planClaim, strayClaims, type ClaimFacts } from "./claim-plan.ts";
 import { targetClaimPod, type TargetPlace } from "./claim.ts";
 import type { ClaimRecord, ClaimSeen, NodeSeen } from "./facts.ts";
@@ -13,6 +14,12 @@ import { computeStatus } from "./status.ts";
 
 const moveIn = (state: HandoverState | undefined, more: Parameters<typeof movingStatus>[1] = {}): ActiveMove => {
   const move = activeMove([migrationFixture(movingStatus(state, more))], UID);
+  if (move === undefined) throw new Error("the fixture has its turn");
+  return move;
+};
+/** Its QEMU is replaced where it is. */
+const updateIn = (state: HandoverState | undefined): ActiveMove => {
+  const move = activeMove([updateFixture(updatingStatus(state))], UID);
   if (move === undefined) throw new Error("the fixture has its turn");
   return move;
 };
@@ -104,6 +111,14 @@ describe("the claim of an instance that moves", () => {
       { power: "Stopped", guest: { ...guestFixture, state: "Stopped" } },
       ["wait Migrating", atSource],
     ],
+    ["is updated in place", updateIn("Handover"), { seen: [sourceClaim] }, ["keep", atSource]],
+    ["has been updated in place", updateIn("Done"), { seen: [sourceClaim] }, ["keep", atSource]],
+    [
+      "is updated in place, and its agent says that it has stopped",
+      updateIn("Handover"),
+      { seen: [sourceClaim], power: "Stopped", guest: { ...guestFixture, state: "Stopped" } },
+      ["wait Migrating", atSource],
+    ],
     ["has arrived, and is stopped", moveIn("Done"), { power: "Stopped" }, ["wait ShuttingDown", atTarget]],
   ])("that %s", (_, move, more, want) => expect(plan(move, more)).toEqual(want));
 
@@ -113,6 +128,7 @@ describe("the claim of an instance that moves", () => {
     ["the source still has something in the old one", moveIn("Done"), atTarget, { ...guestFixture, claimUid: "c2" }, []],
     ["the source has let go", moveIn("Done", released), atTarget, { ...guestFixture, claimUid: "c2" }, ["c1"]],
     ["the source has let go, and nobody speaks of the target yet", moveIn("Done", released), atTarget, guestFixture, []],
+    ["it is updated in place", updateIn("Done"), atSource, guestFixture, ["c2"]],
     ["the move has ended", undefined, atTarget, { ...guestFixture, claimUid: "c2" }, ["c1"]],
     ["the move is gone", undefined, atSource, guestFixture, ["c2"]],
   ])("stray while %s", (_, move, record, guest, want) => {
@@ -157,6 +173,8 @@ describe("the status of an instance that moves", () => {
       "Running Running Ready=True Network=True Migratable=True",
     ],
     ["was given up", before, atSource, moveIn("Source"), "Running Running Ready=True Network=True Migratable=True"],
+    ["is updated in place", before, atSource, updateIn("Handover"), "Running Running Ready=True Network=True Migratable=True"],
+    ["has been updated in place", before, atSource, updateIn("Done"), "Running Running Ready=True Network=True Migratable=True"],
     [
       "fails while it is copied",
       movedInstance({ guest: { ...guest, state: "Failed" } }),
@@ -187,6 +205,7 @@ describe("the status of an instance that moves", () => {
     const back = movedInstance({ guest, disks: [{ name: "root", pool: "fast" }] });
     const home = [{ name: "root", sourcePool: "fast", targetPool: "local", sizeBytes: 1, copy: true }];
     expect(of(back, atTarget, moveIn("Done", { disks: home })).disks).toBeUndefined();
+    expect(of(back, atSource, updateIn("Done")).disks).toEqual([{ name: "root", pool: "fast" }]);
     expect(of(back, atSource, undefined).disks).toEqual([{ name: "root", pool: "fast" }]);
   });
 });

@@ -3,6 +3,7 @@ import type { GuestStatus, Instance, InstanceStatus, NicStatus } from "../../crd
 import { isMoving, type ActiveMove, type Past } from "../migration/active.ts";
 import type { DrainPlan } from "../drain/plan.ts";
 import type { ClaimPlan } from "./claim-plan.ts";
+import type { RuntimeFacts } from "./runtime-current.ts";
 import { saidOver, type ClaimSeen, type NodeSeen, type Problem } from "./facts.ts";
 
 export type Phase = NonNullable<InstanceStatus["phase"]>;
@@ -30,6 +31,8 @@ export interface StatusFacts {
   problems: Problems;
   /** The Migration that has its turn. */
   move?: ActiveMove | undefined;
+  /** The runtime that instances get which start on its node now. */
+  runtime?: RuntimeFacts["current"];
   /** Moves that have ended. */
   past?: Past;
   /** What follows from its having been asked to leave its node. */
@@ -97,9 +100,12 @@ const GUEST_WORDS: Record<GuestStatus["state"], Problem> = {
   Released: { reason: "WaitingForAgent", message: "its agent has not yet taken it up" },
 };
 
-/** Until the agent at the target speaks of it, it is not there yet. */
+/**
+ * Until the agent at the target speaks of it, it is not there yet. A guest whose QEMU is replaced in place goes nowhere: it runs, and
+ * whoever waits for Running, or is alarmed by Migrating, need not hear of some milliseconds.
+ */
 const isUnderWay = ({ move, plan }: StatusFacts, guest: GuestStatus): boolean =>
-  isMoving(move) || (move?.state === "Done" && guest.claimUid !== plan.record?.uid);
+  move?.inPlace !== true && (isMoving(move) || (move?.state === "Done" && guest.claimUid !== plan.record?.uid));
 
 function migrating({ move }: StatusFacts): PhaseSeen {
   const [from, to, name] = [move?.sourceNode ?? "", move?.targetNode ?? "", move?.name ?? ""];

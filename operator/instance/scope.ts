@@ -9,6 +9,7 @@ import type { DrainSettings } from "../drain/settings.ts";
 import type { OperatorContext } from "../context.ts";
 import { nodeSeen } from "../nodes.ts";
 import { activeMove, nodeOfDisks, pastMigrations, type ActiveMove } from "../migration/active.ts";
+import { currentRuntime } from "../migration/in-place/runtimes.ts";
 import { migrationsOf } from "../migration/lookup.ts";
 import { arrivedClaim, planClaim, type ClaimPlan } from "./claim-plan.ts";
 import { claimSeen, type ClaimSeen, type NodeSeen } from "./facts.ts";
@@ -153,6 +154,7 @@ export class InstanceScope {
       nics,
       problems,
       move: this.move,
+      runtime: nodeName === undefined ? undefined : currentRuntime(this.ctx.hosts.get({ name: nodeName })?.status),
       past: pastMigrations(instance.status ?? {}, this.migrations, instance.metadata.uid),
       drain: this.drain,
       now: new Date(this.ctx.clock.now()),

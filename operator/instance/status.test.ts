@@ -191,6 +191,10 @@ describe("computeStatus", () => {
         condition("DisksReady", "Made", "its disks are on node n1"),
         condition("NetworkReady", "Installed", "OVN has installed the flows of its network cards"),
         condition("Migratable", "Migratable", "its guest can be moved to another node while it runs"),
+        {
+          ...condition("RuntimeCurrent", "RuntimeUnknown", "the agent of node n1 has not said which runtime its guest runs in"),
+          status: "Unknown",
+        },
         condition("Ready", "Running", "its guest runs"),
       ],
       nodeName: "n1",

@@ -39,7 +39,7 @@ export function computeStatus(facts: StatusFacts): OwnStatus {
 /** Where its disks lie, as far as that is not where the spec says. */
 function disksNow({ instance, plan, move }: StatusFacts): InstanceStatus["disks"] {
   const arrived = move?.cold === true || (plan.record?.uid !== undefined && plan.record.uid === move?.targetClaim.uid);
-  if (move?.state !== "Done" || !arrived) return instance.status?.disks;
+  if (move?.state !== "Done" || move.inPlace || !arrived) return instance.status?.disks;
   const made = new Map(disksOf({ spec: instance.spec }).map(({ name, pool }) => [name, pool]));
   const elsewhere = move.disks.filter(({ name, pool }) => made.get(name) !== pool);
   return elsewhere.length === 0 ? undefined : elsewhere;

@@ -1,4 +1,5 @@
 /** What makes an instance worth another look; each source names the instances it concerns by an index, never by a scan. */
+import type { Host } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
 import type { StoragePool } from "../../crds/pool.ts";
 import {
@@ -10,7 +11,7 @@ import {
   type ObjectKey,
   type PodDisruptionBudget,
 } from "../../kube/index.ts";
-import { movedInstances } from "../migration/watches.ts";
+import { movedInstances, sameRuntimes } from "../migration/watches.ts";
 import { answersDifferently } from "../nodes.ts";
 import { reconcileInstance } from "./reconcile.ts";
 import { poolReady } from "./references.ts";
@@ -53,8 +54,9 @@ export function instanceController(ctx: InstanceContext): Controller {
     .watch(ctx.nodes, (change: Change<Node>) => (answersDifferently(change) ? onNode(change.key.name) : []))
     .watch(ctx.budgets, budgetGone)
     .watch(ctx.migrations, movedInstances)
-    // Not mapped: what they hold is asked for when a claim is made, so they must be there before the first is.
-    .watch(ctx.hosts, () => [])
+    // What its pools hold is asked for when a claim is made; what its runtimes are is said of every instance on it.
+    .watch(ctx.hosts, ({ key, old, now }: Change<Host>) => (sameRuntimes(old, now) ? [] : onNode(key.name)))
+    // Not mapped: what it holds is asked for when a claim is made, so it must be there before the first is.
     .watch(ctx.leases, () => []);
   ctx.publishedPools.onFirst((pool) => {
     for (const key of unplaced(pool)) controller.enqueue(key);

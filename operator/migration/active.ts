@@ -3,6 +3,7 @@ import type { PastMigration } from "../../crds/instance.ts";
 import type { HandoverState, Migration } from "../../crds/migration.ts";
 import { findCondition } from "../../kube/index.ts";
 import type { Problem } from "../instance/facts.ts";
+import { isInPlace } from "./in-place/in-place.ts";
 import { endOf, hasEnded, hasTurn, recordOf, sourceOf } from "./attempt.ts";
 
 /** The move of an instance that has its turn. */
@@ -11,6 +12,8 @@ export interface ActiveMove {
   uid: string;
   /** The instance does not run: only its disks move. */
   cold: boolean;
+  /** Its QEMU is replaced where it is: node, claim and disks stay. */
+  inPlace: boolean;
   /** Who owns the guest; undefined while no agent has been told of the move. */
   state: HandoverState | undefined;
   sourceNode: string;
@@ -35,6 +38,7 @@ export function activeMove(migrations: readonly Migration[], instanceUid: string
     name: migration.metadata.name,
     uid: migration.metadata.uid,
     cold: migration.spec.mode === "Cold",
+    inPlace: isInPlace(migration),
     state: recordOf(migration)?.state,
     sourceNode: status.sourceNode ?? "",
     targetNode: status.targetNode ?? "",

@@ -147,6 +147,7 @@ export const factsFixture = (more: Partial<MoveFacts> = {}): MoveFacts => ({
   askTurn: () => ({ granted: true }),
   lasted: () => 0,
   settings: migrationSettings("{}"),
+  updates: { perNode: 1, perCluster: 4, maxPauseMs: 300 },
   now: NOW,
   ...more,
 });

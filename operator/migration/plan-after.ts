@@ -10,7 +10,7 @@ import { afterFailure, finish, lifeOf, notedCause, waitFor } from "./plan-steps.
 import { PASSING } from "./plan-under-way.ts";
 
 /** What a silent target holds cannot run any more, and is cleared away when it comes back. */
-const SILENT_TARGET_MS = 2 * 60_000;
+export const SILENT_TARGET_MS = 2 * 60_000;
 
 const decide = ({ migration, source, target }: MoveFacts, record: Handover): OperatorDecision =>
   decideOperator({
@@ -91,7 +91,7 @@ function firstOf(told: readonly Cause[]): Cause | undefined {
 }
 
 /** The cause that was noted with the decision, or what the agents say. */
-function causeOf(facts: MoveFacts): Cause | undefined {
+export function causeOf(facts: MoveFacts): Cause | undefined {
   const told = toldCauses(facts);
   const said = firstOf(told);
   const noted = notedCause(facts);
@@ -102,17 +102,21 @@ function causeOf(facts: MoveFacts): Cause | undefined {
   return { ...noted, retryable: same?.retryable ?? PASSING.has(noted.reason) };
 }
 
+/** What nobody knows may pass; attempts are counted. */
+export const UNKNOWN: Cause = { reason: "GivenUp", message: "the agents gave it up, and do not say why", retryable: true };
+
+/** Notes the cause while it is fresh: what the agents say next speaks of something else. */
+export const freshly = (facts: MoveFacts, cause: Cause | undefined): Pick<MovePlan, "progressing"> =>
+  cause === undefined || FOLLOWS.has(cause.reason) || notedCause(facts) !== undefined
+    ? {}
+    : { progressing: { status: "False", reason: cause.reason, message: cause.message } };
+
 /** The attempt is over, and the guest runs on at the source. */
 export function planGivenUp(facts: MoveFacts, record: Handover): MovePlan {
   const { migration, source, target } = facts;
   const cause = causeOf(facts);
-  // What nobody knows may pass; attempts are counted.
-  const why = cause ?? { reason: "GivenUp", message: "the agents gave it up, and do not say why", retryable: true };
-  // Noted while it is fresh: what the agents say next speaks of something else.
-  const noted =
-    cause === undefined || FOLLOWS.has(cause.reason) || notedCause(facts) !== undefined
-      ? {}
-      : { progressing: { status: "False" as const, reason: cause.reason, message: cause.message } };
+  const why = cause ?? UNKNOWN;
+  const noted = freshly(facts, cause);
   if (decide(facts, record).do === "settled") return afterFailure(facts, why);
 
   const { sourceNode = "", targetNode = "" } = migration.status ?? {};

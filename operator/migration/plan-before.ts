@@ -22,8 +22,26 @@ const TARGET_BACK_MS = MINUTE;
 /** It was stopped, or started, while the move waited. */
 const POWER: ReadonlySet<string> = new Set(["InstanceStopped", "InstanceNotStopped"]);
 
+/** Nobody wants it any more, or there is nothing that it could be about. */
+export function unwanted(facts: MoveFacts): MovePlan | undefined {
+  const { migration, instance } = facts;
+  if (isUnwanted(migration))
+    return finish(facts, "Cancelled", { reason: "Cancelled", message: "it was cancelled before it had begun" });
+  const recorded = migration.status?.instanceUid;
+  if (recorded === undefined || instance?.metadata.uid === recorded) return undefined;
+  const message = `instance ${migration.spec.instance} was deleted`;
+  return finish(facts, "Cancelled", { reason: "InstanceDeleted", message });
+}
+
+/** Another Migration of the same instance comes first. */
+export function behind(facts: MoveFacts): MovePlan | undefined {
+  if (facts.first === undefined) return undefined;
+  const message = `waits for the end of the Migration ${facts.first.metadata.name} of the same instance`;
+  return waitFor(facts, { reason: "WaitingForMigration", message });
+}
+
 /** Carries on where a check lets it, ends where it does not. */
-function hold(facts: MoveFacts, check: Check): MovePlan | undefined {
+export function hold(facts: MoveFacts, check: Check): MovePlan | undefined {
   if (check.state === "ok") return undefined;
   if (check.state === "fail") {
     const wished = check.reason === "InstanceDeleted" || (POWER.has(check.reason) && hasTurn(facts.migration));
@@ -33,7 +51,8 @@ function hold(facts: MoveFacts, check: Check): MovePlan | undefined {
   return waitFor(facts, check, forMs === undefined ? undefined : { forMs, late: (late) => finish(facts, "Failed", late) });
 }
 
-function planBackoff(facts: MoveFacts): MovePlan | undefined {
+/** After an attempt that failed: when the next one begins. */
+export function planBackoff(facts: MoveFacts): MovePlan | undefined {
   const { migration, now, settings } = facts;
   const retries = migration.status?.retries ?? 0;
   const failed = findCondition(migration.status?.conditions, "Progressing");
@@ -109,20 +128,13 @@ function planPlace(facts: MoveFacts, instance: Instance): MovePlan | { node: str
 
 /** A move of which no agent has been told yet in this attempt. */
 export function planBefore(facts: MoveFacts, attempt: number): MovePlan {
-  const { migration, instance, first } = facts;
-  if (isUnwanted(migration))
-    return finish(facts, "Cancelled", { reason: "Cancelled", message: "it was cancelled before it had begun" });
-  const recorded = migration.status?.instanceUid;
-  if (recorded !== undefined && instance?.metadata.uid !== recorded) {
-    const message = `instance ${migration.spec.instance} was deleted`;
-    return finish(facts, "Cancelled", { reason: "InstanceDeleted", message });
-  }
+  const { migration, instance } = facts;
+  const away = unwanted(facts);
+  if (away !== undefined) return away;
   const held = hold(facts, checkInstance(facts));
   if (held !== undefined || instance === undefined) return held ?? waitFor(facts, { reason: "InstanceNotFound", message: "" });
-  if (first !== undefined) {
-    const message = `waits for the end of the Migration ${first.metadata.name} of the same instance`;
-    return waitFor(facts, { reason: "WaitingForMigration", message });
-  }
+  const later = behind(facts);
+  if (later !== undefined) return later;
   const stays = staysOnNode(migration, instance, facts.nodesWith);
   const named = stays ? instance.status?.nodeName : migration.spec.target?.node;
   const unfit = named === undefined ? undefined : hold(facts, checkTarget(migration, instance, facts.nodeFacts(named)));

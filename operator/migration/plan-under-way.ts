@@ -11,26 +11,27 @@ import { lifeOf } from "./plan-steps.ts";
 
 const MINUTE = 60_000;
 /** An agent that is replaced, or dies and comes back, is silent for less. */
-const SILENT_MS = MINUTE;
+export const SILENT_MS = MINUTE;
 /** An agent that answers takes a move up within a second. */
-const TAKE_UP_MS = 2 * MINUTE;
+export const TAKE_UP_MS = 2 * MINUTE;
 /** The source keeps to policy.timeout itself; this is for one that does not. */
-const TIMEOUT_SLACK_MS = 5 * MINUTE;
+export const TIMEOUT_SLACK_MS = 5 * MINUTE;
 
-interface Watch {
+/** Whether there is a reason to give up, or when to look again. */
+export interface Watch {
   cause?: Cause;
   /** When it is worth another look, though nothing changes. */
   afterMs: number;
 }
 
-const never: Watch = { afterMs: Number.POSITIVE_INFINITY };
-const because = (reason: string, message: string, retryable = false): Watch => ({
+export const never: Watch = { afterMs: Number.POSITIVE_INFINITY };
+export const because = (reason: string, message: string, retryable = false): Watch => ({
   cause: { reason, message, retryable },
   afterMs: 0,
 });
 
 /** What nobody wants, or nobody can do any more. */
-function wishes({ migration, instance }: MoveFacts): Watch | undefined {
+export function wishes({ migration, instance }: MoveFacts): Watch | undefined {
   if (isUnwanted(migration)) return because("Cancelled", "it was cancelled");
   const { instance: name } = migration.spec;
   if (instance === undefined || instance.metadata.uid !== migration.status?.instanceUid || instance.metadata.deletionTimestamp)
@@ -50,7 +51,7 @@ function claims({ claim, sourceClaim, migration }: MoveFacts): Watch | undefined
 }
 
 /** Gives up once this has lasted too long; until then says when to look again. */
-function deadline(facts: MoveFacts, topic: string, on: boolean, forMs: number, cause: () => Watch): Watch {
+export function deadline(facts: MoveFacts, topic: string, on: boolean, forMs: number, cause: () => Watch): Watch {
   const lasted = facts.lasted(topic, on ? topic : undefined);
   if (!on) return never;
   return lasted >= forMs ? cause() : { afterMs: forMs - lasted + 1 };
@@ -185,6 +186,8 @@ export const PASSING: ReadonlySet<string> = new Set([
   "TargetIdle",
   "SourceIdle",
   "TargetDied",
+  "AgentSilent",
+  "AgentIdle",
 ]);
 
 /** The copy that shall live. Where the instance is deleted none shall, and the one that can be asked is brought to an end. */

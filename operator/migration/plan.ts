@@ -4,6 +4,9 @@ import type { Instance } from "../../crds/instance.ts";
 import type { ClaimSeen, NodeSeen, Problem } from "../instance/facts.ts";
 import type { EndPhase } from "./attempt.ts";
 import { attemptOf, hasEnded, recordOf } from "./attempt.ts";
+import { isInPlace } from "./in-place/in-place.ts";
+import { planUpdate } from "./in-place/plan.ts";
+import type { UpdateLimits } from "./in-place/policy.ts";
 import { planDone, planGivenUp } from "./plan-after.ts";
 import { planBefore } from "./plan-before.ts";
 import { planUnderWay } from "./plan-under-way.ts";
@@ -43,6 +46,8 @@ export interface MoveFacts {
   /** For how long this topic has had this value, in ms; undefined forgets it. */
   lasted: (topic: string, value: string | undefined) => number;
   settings: MigrationSettings;
+  /** What the chart says of updates in place. */
+  updates: UpdateLimits;
   now: number;
 }
 
@@ -103,6 +108,7 @@ export function planMove(facts: MoveFacts): MovePlan {
   const old = planOldClaims(facts);
   if (old !== undefined) return old;
   const record = recordOf(migration);
+  if (isInPlace(migration)) return planUpdate(facts, record, attemptOf(migration));
   if (record === undefined) return planBefore(facts, attemptOf(migration));
   switch (record.state) {
     case "Copying":

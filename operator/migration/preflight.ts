@@ -7,13 +7,13 @@ import { ROOT_DISK } from "../../crds/disks.ts";
 import { findCondition, type Node } from "../../kube/index.ts";
 import type { NodeSeen } from "../instance/facts.ts";
 import { migrationProblem } from "../instance/migratable.ts";
-import { fail, OK, RECOVER_MS, wait, type Check } from "./check.ts";
+import { fail, OK, RECOVER_MS, wait, type Check, type Refusal } from "./check.ts";
 import { checkStopped, isCold } from "./cold.ts";
 import { changesPool, staysOnNode } from "./local.ts";
 import { machineProblem } from "./machine.ts";
 
 /** A Migration and its Instance may stand in one file. */
-const FIND_INSTANCE_MS = 60_000;
+export const FIND_INSTANCE_MS = 60_000;
 
 /** A node, as far as it matters to whether a guest can go there. */
 export interface NodeFacts {
@@ -90,7 +90,8 @@ export function checkInstance({ migration, instance, source, hasPool, nodesWith 
   return problem === undefined ? OK : fail(problem.reason, `instance ${name} cannot be moved: ${problem.message}`);
 }
 
-function notRunning({ metadata, status }: Instance): Check {
+/** Waits until it runs, and says why it does not. */
+export function notRunning({ metadata, status }: Instance): Refusal {
   const ready = findCondition(status?.conditions, "Ready");
   const why = ready?.message === undefined || ready.message === "" ? "" : `: ${ready.message}`;
   const phase = status?.phase ?? "Pending";

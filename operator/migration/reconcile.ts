@@ -90,9 +90,8 @@ function tellInstance({ ctx, instance, migration }: MoveScope, { end = "Failed",
 
 /** Takes the step. "go on": the world is another one now. */
 async function act(scope: MoveScope, plan: MovePlan): Promise<Requeue | void | "go on"> {
-  const { ctx } = scope;
   const { step } = plan;
-  if (!hasTurn(scope.migration) && plan.reason !== "WaitingForSlot") ctx.turns.settle(scope.migration.metadata.uid);
+  if (!hasTurn(scope.migration) && plan.reason !== "WaitingForSlot") scope.turns.settle(scope.migration.metadata.uid);
   switch (step.do) {
     case "nothing":
       return afterwards(scope);
@@ -162,7 +161,7 @@ async function readAgain(scope: MoveScope, error: ApiError): Promise<void> {
 async function afterwards(scope: MoveScope): Promise<Requeue | void> {
   const { ctx, migration, instance } = scope;
   const { uid } = migration.metadata;
-  ctx.turns.settle(uid);
+  scope.turns.settle(uid);
   ctx.stopwatches.forget(uid);
   const lives = instance !== undefined && instance.metadata.uid === migration.status?.instanceUid;
   if (lives && !isNoted(instance.status ?? {}, migration)) return undefined; // its reconcile wakes this one

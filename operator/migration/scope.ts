@@ -7,6 +7,8 @@ import { claimSeen, type ClaimSeen, type NodeSeen, type Problem } from "../insta
 import { isSharedPool } from "../instance/shared.ts";
 import { nodeSeen } from "../nodes.ts";
 import { claimNameOf, comesBefore, urgencyOf } from "./attempt.ts";
+import { isInPlace } from "./in-place/in-place.ts";
+import type { UpdateLimits } from "./in-place/policy.ts";
 import { migrationsOf } from "./lookup.ts";
 import type { MoveFacts, TargetClaimSeen } from "./plan.ts";
 import type { NodeFacts } from "./preflight.ts";
@@ -16,6 +18,9 @@ import type { Turn, Turns } from "./turns.ts";
 export interface MoveContext extends OperatorContext {
   moves: MigrationSettings;
   turns: Turns;
+  /** What the chart says of updates in place, and whose turn it is for one: they neither leave a node nor load the network. */
+  updates: UpdateLimits;
+  updateTurns: Turns;
   stopwatches: Stopwatches;
   /** Reconciles it again. */
   wake: (key: ObjectKey) => void;
@@ -101,10 +106,14 @@ export class MoveScope {
       .filter(({ status }) => status?.pools?.some(({ name }) => name === pool))
       .map(({ metadata }) => metadata.name);
 
+  get turns(): Turns {
+    return isInPlace(this.migration) ? this.ctx.updateTurns : this.ctx.turns;
+  }
+
   #askTurn(source: string, target: string | undefined): Turn {
     const { migration, ctx, key } = this;
     const { uid } = migration.metadata;
-    return ctx.turns.ask({ uid, source, target, urgency: urgencyOf(migration) }, () => ctx.wake(key));
+    return this.turns.ask({ uid, source, target, urgency: urgencyOf(migration) }, () => ctx.wake(key));
   }
 
   /** What the next step is planned from. */
@@ -134,6 +143,7 @@ export class MoveScope {
       askTurn: (target) => this.#askTurn(sourceNode ?? "", target),
       lasted: (topic, value) => ctx.stopwatches.lasted(metadata.uid, topic, value),
       settings: ctx.moves,
+      updates: ctx.updates,
       now: ctx.clock.now(),
     };
   }

@@ -4,6 +4,7 @@ import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { findCondition, setCondition } from "../../kube/index.ts";
 import { endOf, recordOf, sourceOf } from "./attempt.ts";
 import { isCold } from "./cold.ts";
+import { isInPlace } from "./in-place/in-place.ts";
 import type { MovePlan, OwnStatus } from "./plan.ts";
 
 export type MovePhase = NonNullable<MigrationStatus["phase"]>;
@@ -24,6 +25,8 @@ export function phaseOf(migration: Migration, plan: Pick<MovePlan, "step" | "end
   if (record === undefined) return "Pending";
   switch (record.state) {
     case "Copying":
+      // Nothing is copied: the memory stays where it is.
+      if (isInPlace(migration)) return "Preparing";
       if (said === "CopyingDisk") return "CopyingDisk";
       if (said !== "CopyingMemory" && said !== "SwitchingOver") return "Preparing";
       return isCold(migration) ? "CopyingDisk" : "CopyingMemory";

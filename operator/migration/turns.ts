@@ -26,14 +26,24 @@ export type Turn = { granted: true } | ({ granted: false } & Problem);
 const before = (a: Wanted, b: Wanted): number =>
   a.urgency.rank - b.urgency.rank || a.urgency.createdAt - b.urgency.createdAt || a.uid.localeCompare(b.uid);
 
+/** What those are called that wait for a slot. */
+export interface Words {
+  leave: string;
+  underWay: string;
+}
+
+const MOVES: Words = { leave: "moves leave it now", underWay: "moves are under way now" };
+
 class Usage {
   readonly #limits: Limits;
+  readonly #words: Words;
   readonly #out = new Map<string, number>();
   readonly #in = new Map<string, number>();
   #all = 0;
 
-  constructor(limits: Limits, held: Iterable<Held>) {
+  constructor(limits: Limits, held: Iterable<Held>, words: Words) {
     this.#limits = limits;
+    this.#words = words;
     for (const one of held) this.add(one);
   }
 
@@ -51,8 +61,8 @@ class Usage {
   full({ source, target }: Held): Problem | undefined {
     const { outPerNode, perCluster } = this.#limits;
     const out = this.#out.get(source) ?? 0;
-    if (out >= outPerNode) return waits(`on node ${source}: ${out} of ${outPerNode} moves leave it now`);
-    if (this.#all >= perCluster) return waits(`in the cluster: ${this.#all} of ${perCluster} moves are under way now`);
+    if (out >= outPerNode) return waits(`on node ${source}: ${out} of ${outPerNode} ${this.#words.leave}`);
+    if (this.#all >= perCluster) return waits(`in the cluster: ${this.#all} of ${perCluster} ${this.#words.underWay}`);
     return this.fullAt(target);
   }
 
@@ -70,12 +80,13 @@ const waits = (where: string): Problem => ({ reason: "WaitingForSlot", message: 
  * Who of those that want it gets a turn now, by uid, and what each of the others waits for. Pure.
  * One that cannot go holds back no other that can: it waits for a node that the other need not touch.
  */
-export function admit(held: readonly Held[], wanted: readonly Wanted[], limits: Limits): Map<string, Turn> {
+export function admit(held: readonly Held[], wanted: readonly Wanted[], limits: Limits, words = MOVES): Map<string, Turn> {
   const asking = new Set(wanted.map(({ uid }) => uid));
   // One that has its turn and wants its place keeps its turn meanwhile.
   const usage = new Usage(
     limits,
     held.map((one) => (asking.has(one.uid) ? { ...one, target: undefined } : one)),
+    words,
   );
   const begun = new Set(held.map(({ uid }) => uid));
   const turns = new Map<string, Turn>();
@@ -94,13 +105,15 @@ export function admit(held: readonly Held[], wanted: readonly Wanted[], limits: 
  */
 export class Turns {
   readonly #limits: Limits;
+  readonly #words: Words;
   /** Those that have their turn according to the API; they cost as much as there are limits. */
   readonly #held: () => readonly Held[];
   readonly #wanted = new Map<string, { wanted: Wanted; wake: () => void }>();
   readonly #granted = new Map<string, Held>();
 
-  constructor(limits: Limits, held: () => readonly Held[]) {
+  constructor(limits: Limits, held: () => readonly Held[], words: Words = MOVES) {
     this.#limits = limits;
+    this.#words = words;
     this.#held = held;
   }
 
@@ -133,6 +146,7 @@ export class Turns {
       [...held.values()],
       [...this.#wanted.values()].map(({ wanted }) => wanted),
       this.#limits,
+      this.#words,
     );
   }
 }

@@ -19,10 +19,11 @@ import type { OperatorContext } from "../context.ts";
 import { claimSeen } from "../instance/facts.ts";
 import { answersDifferently } from "../nodes.ts";
 import { hasEnded } from "./attempt.ts";
+import type { UpdateLimits } from "./in-place/policy.ts";
 import { reconcileMigration } from "./reconcile.ts";
 import { Stopwatches, type MoveContext } from "./scope.ts";
 import type { MigrationSettings } from "./settings.ts";
-import { Turns, type Held } from "./turns.ts";
+import { Turns, type Held, type Words } from "./turns.ts";
 
 /** What an instance's reconcile reads of a Migration; what the agents count as they copy is not in it. */
 const forInstance = (migration: Migration | undefined): unknown => {
@@ -47,9 +48,24 @@ const suitability = (host: Host | undefined): unknown => {
   return { accelerator, machineTypes, cpuModel, qemuVersion, places, ready: [ready?.status, ready?.message] };
 };
 
+/** Whether a Host says the same of its runtimes; how many instances run in each is another matter. */
+export const sameRuntimes = (old: Host | undefined, now: Host | undefined): boolean => {
+  const of = (host: Host | undefined) => {
+    const { runtimes = [], runtimeVersion, qemuVersion } = host?.status ?? {};
+    const what = runtimes.map(({ version, current, qemuVersion: qemu, machineTypes }) => ({
+      version,
+      current,
+      qemu,
+      machineTypes,
+    }));
+    return { what, runtimeVersion, qemuVersion };
+  };
+  return sameStatus(of(old), of(now));
+};
+
 /** Those that have their turn, without those whose claim no node has room for: they hold up nobody. */
 function heldTurns(ctx: OperatorContext): Held[] {
-  return ctx.migrations.byIndex("turn", "turn").flatMap((cached) => {
+  return ctx.migrations.byIndex("turn", "move").flatMap((cached) => {
     const migration = ctx.recentMigrations.get(keyOf(cached)) ?? cached;
     const { sourceNode, targetNode, targetClaim } = migration.status ?? {};
     if (hasEnded(migration) || targetClaim === undefined || sourceNode === undefined) return [];
@@ -60,11 +76,28 @@ function heldTurns(ctx: OperatorContext): Held[] {
   });
 }
 
+/** Updates that have their turn. */
+const heldUpdates = (ctx: OperatorContext): Held[] =>
+  ctx.migrations.byIndex("turn", "update").flatMap((cached) => {
+    const migration = ctx.recentMigrations.get(keyOf(cached)) ?? cached;
+    const source = migration.status?.sourceNode;
+    return hasEnded(migration) || source === undefined ? [] : [{ uid: migration.metadata.uid, source }];
+  });
+
+const UPDATES: Words = { leave: "updates are under way there now", underWay: "updates are under way now" };
+
 /** The controller of Migrations, wired to its sources; not started. */
-export function migrationController(operator: OperatorContext, moves: MigrationSettings): Controller {
+export function migrationController(
+  operator: OperatorContext,
+  { moves, updates }: { moves: MigrationSettings; updates: UpdateLimits },
+): Controller {
+  const { perNode: outPerNode, perCluster } = updates;
+  const updateLimits = { outPerNode, inPerNode: Number.POSITIVE_INFINITY, perCluster };
   const ctx: MoveContext = {
     ...operator,
     moves,
+    updates,
+    updateTurns: new Turns(updateLimits, () => heldUpdates(operator), UPDATES),
     turns: new Turns(moves.parallel, () => heldTurns(operator)),
     stopwatches: new Stopwatches(operator.clock),
     wake: (key) => controller.enqueue(key),
@@ -72,6 +105,8 @@ export function migrationController(operator: OperatorContext, moves: MigrationS
   const keys = (found: Migration[]): ObjectKey[] => found.map(keyOf);
   const ofInstance = (key: ObjectKey): ObjectKey[] => keys(ctx.migrations.byIndex("instance", keyText(key)));
   const onNode = (name: string): ObjectKey[] => keys(ctx.migrations.byIndex("node", name));
+  /** Of the instances on a node: an update that waits for its runtimes names no node yet. */
+  const ofNode = (name: string): ObjectKey[] => ctx.instances.byIndex("node", name).flatMap((one) => ofInstance(keyOf(one)));
   const ofClaim = (change: Change<Pod>): ObjectKey[] => {
     const named = [change.old, change.now].flatMap((pod) => {
       const name = pod?.metadata.labels?.[MIGRATION_LABEL];
@@ -98,9 +133,10 @@ export function migrationController(operator: OperatorContext, moves: MigrationS
       const cordoned = change.old?.spec.unschedulable !== change.now?.spec.unschedulable;
       return cordoned || answersDifferently(change) ? onNode(change.key.name) : [];
     })
-    .watch(ctx.hosts, ({ key, old, now }: Change<Host>) =>
-      sameStatus(suitability(old), suitability(now)) ? [] : onNode(key.name),
-    )
+    .watch(ctx.hosts, ({ key, old, now }: Change<Host>) => [
+      ...(sameStatus(suitability(old), suitability(now)) ? [] : onNode(key.name)),
+      ...(sameRuntimes(old, now) ? [] : ofNode(key.name)),
+    ])
     // Not mapped: what they hold is asked for when it is planned.
     .watch(ctx.pools, () => [])
     .watch(ctx.leases, () => []);

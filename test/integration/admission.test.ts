@@ -173,6 +173,38 @@ describe("an agent", () => {
     });
   });
 
+  it("says both sides of an update in place, which is all on its node, and takes every step of its record", async () => {
+    const migration = {
+      apiVersion: "drover.dev/v1alpha1",
+      kind: "Migration",
+      metadata: { name: "up" },
+      spec: { instance: "shop", mode: "InPlace" },
+    };
+    await kubectl.accepted(["apply", "-f", "-"], migration);
+    const begun = { sourceNode: "n1", targetNode: "n1", handover: { attempt: 1, state: "Copying" } };
+    const runtime = { from: { version: "r1" }, to: { version: "r2", qemu: "10.0.13" } };
+    const args = ["patch", "migration", "up", "--subresource=status", "--type=merge"];
+    await kubectl.accepted([...args, "-p", JSON.stringify({ status: { ...begun, runtime } })]);
+    const url = "/apis/drover.dev/v1alpha1/namespaces/default/migrations/up/status";
+    const patch = (as: string, body: Json) => send(as, "PATCH", url, { status: body });
+    expect(await patch("n1", { source: { attempt: 1, state: "Waiting" } })).toBe("ok");
+    expect(await patch("n1", { target: { attempt: 1, state: "Ready" } })).toBe("ok");
+    expect(await patch("n2", { target: { attempt: 1, state: "Running" } })).toContain("neither leaves node n2 nor goes there");
+    expect(await patch("n1", { runtime: { from: { version: "r1" }, to: { version: "r3" } } })).toContain(
+      "an agent may write nothing of a migration's status",
+    );
+    for (const state of ["Handover", "Done"]) expect(await patch("n1", { handover: { attempt: 1, state } })).toBe("ok");
+  });
+
+  it("may not make, change or delete a roll-out", async () => {
+    const url = "/apis/drover.dev/v1alpha1/rollouts";
+    const rollout = { apiVersion: "drover.dev/v1alpha1", kind: "Rollout", metadata: { name: "r2" }, spec: {} };
+    expect(await send("n1", "POST", url, rollout)).toContain("cannot create resource");
+    await kubectl.accepted(["apply", "-f", "-"], rollout);
+    expect(await send("n1", "PATCH", `${url}/r2`, { spec: { paused: true } })).toContain("cannot patch resource");
+    expect(await send("n1", "DELETE", `${url}/r2`, null)).toContain("cannot delete resource");
+  });
+
   it("writes its own Host only", async () => {
     const url = "/apis/drover.dev/v1alpha1/hosts";
     const host = (name: string) => ({ apiVersion: "drover.dev/v1alpha1", kind: "Host", metadata: { name } });
@@ -181,6 +213,8 @@ describe("an agent", () => {
     expect(await apply("n2")).toContain("the agent of node n2 may write its own Host only, not n1");
     expect(await apply("n1")).toBe("ok");
     expect(await send("n1", "PATCH", `${url}/n1/status`, { status: { accelerator: "TCG" } })).toBe("ok");
+    const runtimes = [{ version: "r2", qemuVersion: "10.0.13", machineTypes: ["pc-q35-10.0"], current: true, instances: 3 }];
+    expect(await send("n1", "PATCH", `${url}/n1/status`, { status: { runtimes, updated: "3/4" } })).toBe("ok");
     expect(await send("n2", "PATCH", `${url}/n1/status`, { status: { accelerator: "KVM" } })).toContain(
       "its own Host only, not n1",
     );

@@ -29,6 +29,13 @@ describe("values", () => {
     ["nodeAgent.maxUnavailable=0%", "at '/nodeAgent/maxUnavailable'"],
     ["images.deniedCIDRs={10.0.0.1}", "at '/images/deniedCIDRs/0'"],
     ["claims.preemptionPolicy=Always", "at '/claims/preemptionPolicy'"],
+    ["runtimeUpdate.mode=Sometimes", "at '/runtimeUpdate/mode': value must be one of 'Auto', 'Manual', 'Off'"],
+    ["runtimeUpdate.perNode=0", "at '/runtimeUpdate/perNode': minimum: got 0, want 1"],
+    ["runtimeUpdate.maxPause=10", "at '/runtimeUpdate/maxPause'"],
+    ["runtimeUpdate.window.start=24:00", "at '/runtimeUpdate/window/start'"],
+    ["runtimeUpdate.window.start=22:00", "at '/runtimeUpdate/window/end'"],
+    ["runtimeUpdate.window.start=22:00,runtimeUpdate.window.end=22:00", "runtimeUpdate.window begins and ends at 22:00"],
+    ["runtimeUpdate.window.begin=22:00", "at '/runtimeUpdate/window': additional properties 'begin' not allowed"],
     ["ovs.underlay.cidr=10.97", "at '/ovs/underlay/cidr'"],
     ["ovn.mtu=900", "at '/ovn/mtu': minimum: got 900, want 1,280"],
     ["ovn.external.northbound=ssl:10.0.0.1:6641", "at '/ovn/external/southbound'"],
@@ -42,6 +49,7 @@ describe("values", () => {
     ["as they are", []],
     ["for developing", ["dev.enabled=true", "dev.path=/src/drover"]],
     ["with an OVN that exists", ["ovn.external.northbound=ssl:10.0.0.5:6641", "ovn.external.southbound=ssl:10.0.0.5:6642"]],
+    ["with a window for updates", ["runtimeUpdate.window.start=22:00", "runtimeUpdate.window.end=04:30"]],
     ["with globals of a parent chart", ["global.region=here"]],
   ])("%s render to what the API server takes, strictly", async (_, values) => {
     const said = await kubectl.accepted(["apply", "--dry-run=server", "--validate=strict", "-f", "-"], await render(...values));

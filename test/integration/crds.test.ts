@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(() => plane?.stop());
 
-const kinds = ["instances", "networks", "storagepools", "migrations"];
+const kinds = ["instances", "networks", "storagepools", "migrations", "rollouts"];
 const files = await Promise.all(kinds.map((kind) => load<Cases>(kind)));
 const pending = await load<Pending[]>("pending");
 
@@ -127,13 +127,36 @@ describe("migrations, beyond one object", () => {
   });
 });
 
+describe("updates in place", () => {
+  const update = {
+    apiVersion: "drover.dev/v1alpha1",
+    kind: "Migration",
+    metadata: { name: "shop-update" },
+    spec: {
+      instance: "shop",
+      mode: "InPlace",
+      runtime: "r2",
+      policy: { maxPause: "100ms", timeout: "1m" },
+      priority: "Rebalance",
+    },
+  };
+  it("are taken, and the runtime stays", async () => {
+    expect(await kubectl.accepted(["apply", "--validate=strict", "-f", "-"], update)).toContain("created");
+    const args = ["patch", "dmig", "shop-update", "--type=merge", "-p"];
+    for (const runtime of ["r3", null])
+      expect(await kubectl.refusal([...args, JSON.stringify({ spec: { runtime } })])).toContain("a migration cannot be changed");
+    expect(await kubectl.accepted([...args, JSON.stringify({ spec: { cancel: true } })])).toContain("patched");
+  });
+});
+
 describe("columns", () => {
   it.each([
-    ["inst", ["TYPE", "PHASE", "NODE", "IP", "AGE"], ["CPU", "MEMORY", "POOL", "IMAGE", "QEMU", "REASON"]],
+    ["inst", ["TYPE", "PHASE", "NODE", "IP", "AGE"], ["CPU", "MEMORY", "POOL", "IMAGE", "QEMU", "RUNTIME", "REASON"]],
     ["dnet", ["IPV4", "IPV6", "INSTANCES", "READY", "AGE"], ["DOMAIN", "MTU"]],
     ["dpool", ["DRIVER", "SIZE", "USED", "NODES", "READY", "AGE"], []],
-    ["dmig", ["INSTANCE", "FROM", "TO", "PHASE", "PROGRESS", "PAUSE", "AGE"], ["MEMORY", "DISK", "RATE", "REASON"]],
-    ["dhost", ["ACCELERATOR", "QEMU", "POOLS", "INSTANCES", "READY", "AGE"], []],
+    ["dmig", ["INSTANCE", "FROM", "TO", "PHASE", "PROGRESS", "PAUSE", "AGE"], ["MEMORY", "DISK", "RATE", "MODE", "REASON"]],
+    ["dhost", ["ACCELERATOR", "QEMU", "RUNTIME", "POOLS", "INSTANCES", "UPDATED", "READY", "AGE"], []],
+    ["drollout", ["PHASE", "PROGRESS", "FAILED", "REASON", "AGE"], ["MESSAGE"]],
   ])("%s", async (short, columns, wide) => {
     const host = { apiVersion: "drover.dev/v1alpha1", kind: "Host", metadata: { name: "n1" } };
     await kubectl.accepted(["apply", "-f", "-"], host);

@@ -102,7 +102,8 @@ export class MoveAgents {
   async #look(key: ObjectKey): Promise<void> {
     const migration = this.seen.get(key);
     const record = migration?.status?.handover;
-    if (migration === undefined || record === undefined) return;
+    // Of those in place there is one agent only: UpdateAgents.
+    if (migration === undefined || record === undefined || migration.spec.mode === "InPlace") return;
     const { sourceNode, targetNode } = migration.status ?? {};
     if (!this.#isSilent(targetNode)) await this.#target(migration, record.attempt, record.state);
     if (!this.#isSilent(sourceNode)) await this.#source(migration, record.attempt, record.state);

@@ -94,6 +94,7 @@ describe("an instance", () => {
       "DisksReady=True",
       "NetworkReady=True",
       "Migratable=True",
+      "RuntimeCurrent=Unknown",
       "Ready=True",
     ]);
     expect(network.ports.get(metadata.uid)).toBe("n1");

@@ -3,6 +3,7 @@ import type { Instance } from "../../crds/instance.ts";
 import { realClock, silentLogger } from "../../kube/index.ts";
 import { makeCaches, startCaches } from "../../operator/context.ts";
 import { migrationSettings, type MigrationSettings } from "../../operator/migration/settings.ts";
+import { runtimeUpdateSettings, type RuntimeUpdateSettings } from "../../operator/rollout/settings.ts";
 import { runTerm } from "../../operator/term.ts";
 import { OPERATOR_NAMESPACE, type Cluster } from "./support/cluster.ts";
 import type { NetworkStandIn } from "./support/network-stand-in.ts";
@@ -31,7 +32,7 @@ export interface RunningOperator {
 export async function startOperator(
   cluster: Pick<Cluster, "client">,
   network: NetworkStandIn,
-  options: { killBeforeWrite?: number; migration?: MigrationSettings } = {},
+  options: { killBeforeWrite?: number; migration?: MigrationSettings; updates?: RuntimeUpdateSettings } = {},
 ): Promise<RunningOperator> {
   const ended = new AbortController();
   let writes = 0;
@@ -61,8 +62,19 @@ export async function startOperator(
     priorityClassName: "drover-claim",
   };
   const migration = options.migration ?? migrationSettings("{}");
+  const updates = options.updates ?? runtimeUpdateSettings("{}");
   const term = runTerm(
-    { client, caches, log: silentLogger, clock: realClock, identity: "test", settings, migration, network: network.term },
+    {
+      client,
+      caches,
+      log: silentLogger,
+      clock: realClock,
+      identity: "test",
+      settings,
+      migration,
+      updates,
+      network: network.term,
+    },
     ended.signal,
   );
   const stop = async () => {

@@ -60,6 +60,15 @@ imagePullSecrets:
 - {name: DROVER_OVN_SERVICE, value: ovn-central}
 {{- end }}
 
+{{/* What the operator is told of updates; a window that begins when it ends is no window. */}}
+{{- define "drover.runtimeUpdate" -}}
+{{- $window := .Values.runtimeUpdate.window -}}
+{{- if and $window.start (eq $window.start $window.end) -}}
+{{- fail (printf "runtimeUpdate.window begins and ends at %s: leave both empty for the whole day" $window.start) -}}
+{{- end -}}
+{{ .Values.runtimeUpdate | toJson }}
+{{- end }}
+
 {{- define "drover.operatorTlsSecret" -}}
 {{ ternary "drover-ovn-operator" .Values.ovn.external.operatorSecret (empty .Values.ovn.external.northbound) }}
 {{- end }}

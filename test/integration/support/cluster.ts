@@ -94,7 +94,7 @@ async function applyCrds(client: KubeClient): Promise<void> {
   const crds = new Informer(client, resources.customResourceDefinitions);
   const ended = new AbortController();
   crds.start(ended.signal);
-  for (const plural of ["instances", "networks", "storagepools", "hosts", "migrations"]) {
+  for (const plural of ["instances", "networks", "storagepools", "hosts", "migrations", "rollouts"]) {
     const file = fileURLToPath(new URL(`../../../crds/generated/${plural}.yaml`, import.meta.url));
     const crd = parse(await readFile(file, "utf8")) as CustomResourceDefinition;
     await client.create(resources.customResourceDefinitions, crd);
