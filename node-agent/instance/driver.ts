@@ -18,8 +18,6 @@ export interface MachineNic {
   tap: string;
   mac: string;
   mtu: number;
-  /** Queues that the tap was made with; 2, so that another QEMU can open it beside the first. */
-  queues: number;
 }
 
 /** All that a start needs. Plain data: the same plan gives the same machine on any node. */
