@@ -11,6 +11,17 @@ const hostPool = z.object({
   directory: z.string().optional().meta(doc("Which directory it is, of a pool that nodes share; the same on all of them.")),
 });
 
+const hostRuntime = z.object({
+  version: z.string().meta(doc("Its version.")),
+  qemuVersion: z.string().optional().meta(doc("Version of its QEMU.")),
+  machineTypes: z.array(z.string()).max(256).optional().meta({
+    ...doc("Versioned machine types that its QEMU knows."),
+    "x-kubernetes-list-type": "atomic",
+  }),
+  current: z.boolean().meta(doc("Whether instances that start now get it.")),
+  instances: z.int().meta(doc("Instances that run in it.")),
+});
+
 export const hostStatus = z
   .object({
     conditions: conditions.optional(),
@@ -31,10 +42,17 @@ export const hostStatus = z
       .meta(mapList("The storage pools of this node.", ["name"])),
     poolNames: z.string().optional().meta(doc("Names of the ready pools, as text.")),
     instances: z.int().optional().meta(doc("Instances that run here.")),
+    runtimes: z
+      .array(hostRuntime)
+      .max(64)
+      .optional()
+      .meta(mapList("The versions of Drover's runtime that are on this node.", ["version"])),
+    updated: z.string().optional().meta(doc("Instances that run in the current runtime, of all that run here, such as 12/40.")),
   })
   .meta(doc("What is known of it. Written by Drover."));
 
 export type HostPool = z.infer<typeof hostPool>;
+export type HostRuntime = z.infer<typeof hostRuntime>;
 export type HostStatus = z.infer<typeof hostStatus>;
 export type Host = Resource<"Host", undefined, HostStatus>;
 

@@ -280,6 +280,14 @@ export const guestStatus = z
         ...doc("Why it cannot be moved while it runs, in QEMU's words. None: it can."),
         "x-kubernetes-list-type": "atomic",
       }),
+    updateBlockers: z
+      .array(z.string().max(512))
+      .max(8)
+      .optional()
+      .meta({
+        ...doc("Why its QEMU cannot be replaced in place. None: it can."),
+        "x-kubernetes-list-type": "atomic",
+      }),
     agentConnected: z.boolean().optional().meta(doc("Whether a guest agent answers in it.")),
     image: z
       .object({

@@ -92,8 +92,8 @@ export const migrationSpec = z
     target: target.optional(),
     mode: oneOf(
       "mode",
-      ["Live", "Cold"],
-      "Live moves a running guest, which runs on; Cold moves the disks of a stopped one. Default: Live.",
+      ["Live", "Cold", "InPlace"],
+      "Live moves a running guest, which runs on; Cold moves the disks of a stopped one; InPlace gives a running guest a new QEMU on its node. Default: Live.",
       { rule: "self == oldSelf", message: SAME },
     ).default("Live"),
     policy: policy.optional(),
@@ -240,6 +240,14 @@ export const migrationTarget = z
   })
   .meta(doc("What the agent of the target node says. Written by it."));
 
+const runtime = (description: string) =>
+  z
+    .object({
+      version: z.string().meta(doc("Version of Drover's runtime.")),
+      qemu: z.string().optional().meta(doc("Version of its QEMU.")),
+    })
+    .meta(doc(description));
+
 const claim = (description: string) =>
   z
     .object({
@@ -267,6 +275,10 @@ export const migrationStatus = z
       .max(16)
       .optional()
       .meta(mapList("Its disks, and where they go.", ["name"])),
+    runtime: z
+      .object({ from: runtime("What it ran in before."), to: runtime("What it runs in afterwards.") })
+      .optional()
+      .meta(doc("Of an InPlace migration: the runtimes.")),
     policy: resolvedPolicy.optional(),
     handover: handover.optional(),
     source: migrationSource.optional(),

@@ -11,6 +11,8 @@ import { ClaimCgroups, type CgroupPlace } from "./cgroup.ts";
 import { HANDED } from "./command-line.ts";
 import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
 import { pingGuestAgent } from "./guest-agent.ts";
+import { QemuUpdates } from "./in-place/updates.ts";
+import { takeNames } from "./in-place/names.ts";
 import { Locks } from "./locks.ts";
 import { QemuPoolMoves } from "./local/moves.ts";
 import { Monitors } from "./monitors.ts";
@@ -56,6 +58,8 @@ export class QemuDriver implements InstanceDriver {
   readonly moves: QemuMoves;
   /** Disks that go to another pool of this node. */
   readonly poolMoves: QemuPoolMoves;
+  /** Other QEMUs under running guests. */
+  readonly updates: QemuUpdates;
   readonly #context: QemuContext;
   readonly #locks = new Locks();
   readonly #listeners = new Map<string, Set<() => void>>();
@@ -81,7 +85,7 @@ export class QemuDriver implements InstanceDriver {
         clock,
         onEvent: (uid, event) => {
           this.moves.onEvent(uid, event);
-          const isOfMove = OF_MOVES.has(event.name) && this.moves.isPausing(uid);
+          const isOfMove = OF_MOVES.has(event.name) && (this.moves.isPausing(uid) || this.updates.isSwitching(uid));
           if (TELLING.has(event.name) && !isOfMove) this.#look(uid);
         },
         onClosed: (uid) => {
@@ -89,6 +93,7 @@ export class QemuDriver implements InstanceDriver {
           this.#background(uid, this.#monitorClosed(uid));
         },
         onError: (uid, error) => this.#warn(uid, error),
+        beforeConnect: (uid) => this.#settleNames(uid),
       }),
       bootId: () => (this.#boot ??= readBootId()),
       children: new Map(),
@@ -96,6 +101,10 @@ export class QemuDriver implements InstanceDriver {
     };
     this.moves = new QemuMoves(this.#context, this.#locks, (uid) => this.#notify(uid));
     this.poolMoves = new QemuPoolMoves(this.moves.parts, this.#locks);
+    this.updates = new QemuUpdates(this.moves.parts, this.#locks, {
+      changed: (uid) => this.#look(uid),
+      watch: (uid, fn) => this.watch(uid, fn),
+    });
   }
 
   async prepare(instance: { instanceUid: string; namespace: string; name: string }): Promise<GuestIdentity> {
@@ -194,6 +203,12 @@ export class QemuDriver implements InstanceDriver {
     this.#listeners.clear();
     for (const timer of this.#timers.values()) this.#context.clock.clearTimeout(timer);
     await this.#context.monitors.close();
+  }
+
+  /** An agent may have died between the note that another QEMU runs the guest and giving that one its names. */
+  async #settleNames(instanceUid: string): Promise<void> {
+    const { notes, paths } = this.#context;
+    if ((await notes.read(instanceUid))?.run?.previous !== undefined) await takeNames(paths, instanceUid);
   }
 
   async #alreadyRunning(plan: MachinePlan): Promise<{ pid: number } | undefined> {
