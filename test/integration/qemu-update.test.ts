@@ -24,7 +24,10 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     await expect.poll(() => t.driver.consoleTail(t.instanceUid, 100_000), { ...WAIT, timeout: 60_000 }).toContain("GUEST ready");
     return { pid, wanted };
   }
-  const to = ({ machineType: _, cpuModel: __, accelerator: ___, claimUid: ____, ...plan }: MachinePlan, runtimeVersion: string): UpdatePlan => ({
+  const to = (
+    { machineType: _, cpuModel: __, accelerator: ___, claimUid: ____, ...plan }: MachinePlan,
+    runtimeVersion: string,
+  ): UpdatePlan => ({
     ...plan,
     runtimeVersion,
   });
@@ -73,7 +76,9 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
       await expectTidy(now.pid);
       await expectRuns(wanted);
       expect(await t.driver.pingGuestAgent(t.instanceUid, 5_000)).toBe(true);
-      process.stderr.write(`pause ${pauseOf(t.driver.updates.marks(t.instanceUid)).toFixed(1)} ms ${JSON.stringify(t.driver.updates.marks(t.instanceUid).map(({ name, at }, i, all) => `${name} ${(at - (all.find((m) => m.name === "stopped")?.at ?? 0)).toFixed(1)}`))}\n`);
+      process.stderr.write(
+        `pause ${pauseOf(t.driver.updates.marks(t.instanceUid)).toFixed(1)} ms ${JSON.stringify(t.driver.updates.marks(t.instanceUid).map(({ name, at }, i, all) => `${name} ${(at - (all.find((m) => m.name === "stopped")?.at ?? 0)).toFixed(1)}`))}\n`,
+      );
     }
     expect(versions[0]).not.toBe(versions[1]);
     expect(versions.slice(2)).toEqual(versions.slice(0, 2));

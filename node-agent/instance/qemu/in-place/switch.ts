@@ -98,7 +98,8 @@ export async function switchOver(parts: MoveParts, switching: Switching): Promis
 async function begin(old: QmpSession, switching: Switching): Promise<QmpSession> {
   const { noteServed, connect, noteVersion, mark } = switching;
   const { status, running } = await queryStatus(old);
-  if (!running) throw new UserError("GuestNotRunning", `the guest does not run at present (${status}); its QEMU is replaced when it does`);
+  if (!running)
+    throw new UserError("GuestNotRunning", `the guest does not run at present (${status}); its QEMU is replaced when it does`);
   const migration = await queryMigrate(old);
   // an agent may have died since it began
   if (migration.status !== "setup") {
@@ -154,7 +155,8 @@ export async function goOnInOld(parts: MoveParts, instanceUid: string, wait: (ms
       break;
     }
     if (migration.status === "setup") await old.execute("migrate_cancel");
-    if (clock.monotonic() >= end) throw new Error(`the old QEMU is still ${migration.status ?? "migrating"} after ${SETTLE_MS} ms`);
+    if (clock.monotonic() >= end)
+      throw new Error(`the old QEMU is still ${migration.status ?? "migrating"} after ${SETTLE_MS} ms`);
   }
   // a move to another node is not to be one of this kind
   await setParameters(old, { mode: "normal" });
