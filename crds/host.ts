@@ -14,10 +14,14 @@ const hostPool = z.object({
 const hostRuntime = z.object({
   version: z.string().meta(doc("Its version.")),
   qemuVersion: z.string().optional().meta(doc("Version of its QEMU.")),
-  machineTypes: z.array(z.string()).max(256).optional().meta({
-    ...doc("Versioned machine types that its QEMU knows."),
-    "x-kubernetes-list-type": "atomic",
-  }),
+  machineTypes: z
+    .array(z.string())
+    .max(256)
+    .optional()
+    .meta({
+      ...doc("Versioned machine types that its QEMU knows."),
+      "x-kubernetes-list-type": "atomic",
+    }),
   current: z.boolean().meta(doc("Whether instances that start now get it.")),
   instances: z.int().meta(doc("Instances that run in it.")),
 });

@@ -108,14 +108,14 @@ export class ClaimCgroups {
     if (leaf === undefined) return undefined;
     const file = async (v1: string, v2: string): Promise<string | undefined> =>
       (await read(join(leaf, "..", v1))) ?? (await read(join(leaf, "..", v2)));
-    const [limit, used, stat] = await Promise.all([
+    const [limit, used, counts] = await Promise.all([
       file("memory.limit_in_bytes", "memory.max"),
       file("memory.usage_in_bytes", "memory.current"),
       file("memory.stat", "memory.stat"),
     ]);
-    if (used === undefined || stat === undefined) return undefined;
+    if (used === undefined || counts === undefined) return undefined;
     // shared memory, such as the guest's, is counted with anonymous pages here, not with files
-    const pages = (name: string): number => Number(new RegExp(`^(?:total_)?${name} (\\d+)$`, "m").exec(totals(stat))?.[1] ?? 0);
+    const pages = (name: string): number => Number(new RegExp(`^(?:total_)?${name} (\\d+)$`, "m").exec(totals(counts))?.[1] ?? 0);
     const limitBytes = Number(limit);
     return {
       limitBytes: Number.isFinite(limitBytes) && limitBytes < NO_LIMIT ? limitBytes : undefined,
@@ -152,13 +152,13 @@ export class ClaimCgroups {
 const NO_LIMIT = 2 ** 60;
 
 /** On cgroup v1 a pod's own figures leave out what is below it; its totals do not. */
-const totals = (stat: string): string =>
-  stat.includes("total_inactive_file")
-    ? stat
+const totals = (counts: string): string =>
+  counts.includes("total_inactive_file")
+    ? counts
         .split("\n")
         .filter((line) => line.startsWith("total_"))
         .join("\n")
-    : stat;
+    : counts;
 
 /** Lets memory follow its process: private and shared. Kernels that know no such thing have no such file, or refuse. */
 async function takeCharges(leaf: string): Promise<void> {

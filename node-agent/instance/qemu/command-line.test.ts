@@ -106,6 +106,16 @@ describe("commandLine", () => {
     expect(two.find((line) => line.includes("nic-port-1"))).toContain("chassis=2,slot=2,addr=0x4.0x1");
   });
 
+  test("one that takes a guest over is the same machine, with taps that are open already", () => {
+    const nics = [...plan.nics, { id: "eth1", tap: "d1", mac: "02:00:00:00:00:02", mtu: 1500 }];
+    const [first, second] = [commandLine({ ...plan, nics }), commandLine({ ...plan, nics }, { takesOver: true })].map(lines);
+    expect(second?.filter((line) => !first?.includes(line))).toEqual([
+      "-netdev tap,id=net-eth0,fd=7",
+      "-netdev tap,id=net-eth1,fd=8",
+    ]);
+    expect(second?.length).toBe(first?.length);
+  });
+
   test("more NICs than ports are refused", () => {
     const nics = Array.from({ length: 9 }, () => plan.nics).flat();
     expect(() => commandLine({ ...plan, nics })).toThrow("a machine takes at most 8 NICs");

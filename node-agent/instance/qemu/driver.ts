@@ -13,6 +13,7 @@ import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
 import { pingGuestAgent } from "./guest-agent.ts";
 import { QemuUpdates } from "./in-place/updates.ts";
 import { takeNames } from "./in-place/names.ts";
+import { endOthers } from "./in-place/next.ts";
 import { Locks } from "./locks.ts";
 import { QemuPoolMoves } from "./local/moves.ts";
 import { Monitors } from "./monitors.ts";
@@ -126,6 +127,7 @@ export class QemuDriver implements InstanceDriver {
       signal.throwIfAborted();
       const running = await this.#alreadyRunning(plan);
       if (running) return running;
+      await endOthers(this.#context, instanceUid);
       this.#context.starting.add(instanceUid);
       try {
         return await startMachine(this.#context, plan, signal);
@@ -142,6 +144,7 @@ export class QemuDriver implements InstanceDriver {
       const seen = await this.observe(instanceUid);
       const run = seen.note?.run;
       const process = run && !run.exit ? await findProcess(run, this.#context.cgroups) : undefined;
+      await endOthers(this.#context, instanceUid);
       if (!run || !process) return;
       // noted before it is asked: its end is then no crash, whoever sees it
       const stopAskedAt = timestamp(this.#context.clock);
@@ -176,6 +179,7 @@ export class QemuDriver implements InstanceDriver {
       const note = await notes.read(instanceUid);
       if (note?.run) {
         if (await findProcess(note.run, cgroups)) throw new Error(`${note.name} still runs; stop it before forgetting it`);
+        await endOthers(this.#context, instanceUid);
         await cgroups.remove(note.run.claimUid);
       }
       await notes.remove(instanceUid);
@@ -200,6 +204,7 @@ export class QemuDriver implements InstanceDriver {
   async close(): Promise<void> {
     this.#closed = true;
     this.moves.close();
+    this.updates.close();
     this.#listeners.clear();
     for (const timer of this.#timers.values()) this.#context.clock.clearTimeout(timer);
     await this.#context.monitors.close();

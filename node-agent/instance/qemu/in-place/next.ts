@@ -83,6 +83,18 @@ async function stderrOfNext({ paths }: QemuContext, instanceUid: string): Promis
   }
 }
 
+/** Ends whatever is there beside the process that runs the guest: one that is to take over, one that was taken over from. May be repeated. */
+export async function endOthers(context: QemuContext, instanceUid: string): Promise<void> {
+  const { run, previous } = await lookAtBoth(context, instanceUid);
+  if (previous !== undefined) {
+    await kill(previous);
+    if (!(await goneWithin(previous, DEADLINE.kill, context.clock))) {
+      throw new Error(`the old QEMU's process ${previous.pid} does not end, not even by SIGKILL: it hangs in the kernel`);
+    }
+  }
+  if (run?.next !== undefined) await endNext(context, instanceUid);
+}
+
 /** Ends it, whatever it does, and forgets it. May be repeated. One that has taken the guest over is not meant: it is no next one. */
 export async function endNext(context: QemuContext, instanceUid: string): Promise<void> {
   const { run, next, process } = await lookAtBoth(context, instanceUid);
@@ -99,5 +111,8 @@ export async function endNext(context: QemuContext, instanceUid: string): Promis
   // one that the kernel killed for its memory is not held against the guest, which runs on
   const counted = process === undefined ? undefined : await context.cgroups.oomKills(run.claimUid);
   const oomKillsBefore = counted ?? run.oomKillsBefore;
-  await updateRun(context, instanceUid, run, ({ next: _, ...before }) => ({ ...before, oomKillsBefore }));
+  await updateRun(context, instanceUid, run, (before) => {
+    const { next: _, ...rest } = before;
+    return { ...rest, oomKillsBefore };
+  });
 }

@@ -10,6 +10,7 @@ import { queryMigrate, setCapabilities, setParameters } from "../move/commands.t
 import { isMigration, MoveEvents } from "../move/events.ts";
 import { monitorOf, type MoveParts } from "../move/parts.ts";
 import { queryStatus, queryVersion } from "../qmp/commands.ts";
+import { QmpTimeout } from "../qmp/errors.ts";
 import type { QmpEvent, QmpSession } from "../qmp/session.ts";
 import type { JsonObject } from "../qmp/wire.ts";
 import { canHandOver, tooOld } from "./blockers.ts";
@@ -68,7 +69,7 @@ export async function switchOver(parts: MoveParts, switching: Switching): Promis
       const loaded = fromNew.until(isEnd, "loading the guest's state", { ms }).then(() => {
         mark("loaded");
         // here, not by `cont`: should a disk's lock not be had, the old one can still go on
-        return young.execute("blockdev-set-active", { active: true });
+        return young.execute("blockdev-set-active", { active: true }, { deadlineMs: ms });
       });
       const completing = fromOld.until(isEnd, "handing the guest over", { ms }).then(async ({ data }) => {
         if (data["status"] !== "completed") throw await failure(old);
@@ -136,7 +137,8 @@ async function failure(old: QmpSession): Promise<Error> {
 }
 
 function tooLong(ms: number, cause: unknown): unknown {
-  if (!(cause instanceof Error) || !cause.message.includes(`not within ${ms} ms`)) return cause;
+  const isLate = cause instanceof QmpTimeout || (cause instanceof Error && cause.message.includes(`not within ${ms} ms`));
+  if (!isLate) return cause;
   return new UserError(
     "PauseTooLong",
     `the guest would have stood still for longer than ${ms} ms (policy.maxPause), so it goes on in its old QEMU`,

@@ -14,13 +14,12 @@ import type { Locks } from "../locks.ts";
 import { queryMigrate, setParameters } from "../move/commands.ts";
 import { monitorOf, type MoveParts } from "../move/parts.ts";
 import { checkUid } from "../notes.ts";
-import { goneWithin, kill } from "../process.ts";
 import { queryStatus } from "../qmp/commands.ts";
 import { QmpSession } from "../qmp/session.ts";
 import { within } from "../within.ts";
 import { canHandOver, tooOld } from "./blockers.ts";
 import { removeNames, takeNames } from "./names.ts";
-import { endNext, refusal, startNext } from "./next.ts";
+import { endNext, endOthers, refusal, startNext } from "./next.ts";
 import { requireRoom } from "./room.ts";
 import { goOnInOld, isUnderWay, letRun, switchOver } from "./switch.ts";
 import { lookAtBoth, nextKey, noteTaken, updateNext, type Both } from "./view.ts";
@@ -135,19 +134,18 @@ export class QemuUpdates implements UpdateDriver {
   finish(instanceUid: string): Promise<void> {
     return this.#alone(instanceUid, async () => {
       const { context } = this.#parts;
-      const before = await lookAtBoth(context, instanceUid);
-      if (before.run?.next !== undefined) await noteTaken(context, instanceUid, before.run);
-      const { run, previous } = await lookAtBoth(context, instanceUid);
+      const found = await lookAtBoth(context, instanceUid);
+      if (found.run?.next !== undefined) await noteTaken(context, instanceUid, found.run);
+      const run = (await context.notes.read(instanceUid))?.run;
       if (run === undefined) return;
-      // it has let go of the disks and holds nothing that the other one has not
-      if (previous !== undefined) {
-        await kill(previous);
-        if (!(await goneWithin(previous, DEADLINE.kill, context.clock)))
-          throw new Error(`the old QEMU's process ${previous.pid} does not end, not even by SIGKILL: it hangs in the kernel`);
-      }
+      // the old one has let go of the disks and holds nothing that the other one has not
+      await endOthers(context, instanceUid);
       await takeNames(context.paths, instanceUid);
       await removeNames(context.paths, instanceUid);
-      await updateRun(context, instanceUid, run, ({ previous: _, ...rest }) => rest);
+      await updateRun(context, instanceUid, run, (before) => {
+        const { previous: _, ...rest } = before;
+        return rest;
+      });
       this.#forgetYoung(instanceUid);
       this.#changed(instanceUid);
     });
@@ -158,6 +156,11 @@ export class QemuUpdates implements UpdateDriver {
       await this.#goOnInOld(instanceUid);
       this.#changed(instanceUid);
     });
+  }
+
+  /** Lets go of all guests; they run on. */
+  close(): void {
+    for (const uid of this.#young.keys()) this.#forgetYoung(uid);
   }
 
   isSwitching(instanceUid: string): boolean {
