@@ -259,7 +259,11 @@ describe("a guest that gets another QEMU on its node", () => {
       changed((v) => isIn(v, "Source"), [{ do: "over" }]),
       "it is over, and a new one waits",
     ],
-    ["leaves a guest that stands still", changed((v) => v.qemu === "held" && v.note === "none" && !v.wantsOut, []), undefined],
+    [
+      "leaves a guest that stands still",
+      changed((v) => v.qemu === "held" && v.note === "none" && !v.wantsOut, []),
+      "no end is in reach",
+    ],
   ])("is found out when it %s", (_, decide, want) => {
     const { harm: found, stuck } = explore(decide);
     expect(found ?? (stuck === undefined ? "nothing" : "no end is in reach")).toBe(want);
