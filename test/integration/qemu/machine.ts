@@ -59,7 +59,10 @@ export async function ensureRuntime(version: string = RUNTIME): Promise<void> {
     const sources = [`deb ${mirror} ${suite} main`, ...more(mirror)];
     await execa("mmdebstrap", [...options, suite, tree, ...sources], { timeout: 600_000 });
     await rm(join(runtime, "usr"), { recursive: true, force: true });
-    await rename(join(tree, "usr"), join(runtime, "usr"));
+    await rename(join(tree, "usr"), join(runtime, "usr")).catch((error: unknown) => {
+      // another test has made the same meanwhile
+      if (!(error instanceof Error) || !("code" in error) || error.code !== "ENOTEMPTY") throw error;
+    });
     await rm(tree, { recursive: true });
     await writeFile(join(runtime, "packages"), packages);
   }

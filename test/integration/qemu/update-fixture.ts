@@ -5,6 +5,7 @@ import { beforeAll, expect } from "vitest";
 import { checkLog } from "../../../hack/guest/check-log.ts";
 import type { MachineNic, MachinePlan } from "../../../node-agent/instance/driver.ts";
 import type { QemuDriver } from "../../../node-agent/instance/qemu/driver.ts";
+import { QmpSession } from "../../../node-agent/instance/qemu/qmp/session.ts";
 import type { UpdateMark, UpdatePlan, UpdateState } from "../../../node-agent/instance/update.ts";
 import { signal, useGuests, WAIT, type Guests } from "./fixture.ts";
 import { ensureRuntime, OTHER_RUNTIME } from "./machine.ts";
@@ -89,6 +90,9 @@ export function useUpdates(): UpdateTest {
     expect(await machine.processes()).toEqual([pid]);
     const run = (await guests.driver.observe(instanceUid)).note?.run;
     expect([run?.pid, run?.next, run?.previous]).toEqual([pid, undefined, undefined]);
+    const qmp = await QmpSession.connect(join(machine.paths.instanceVm(instanceUid), "qmp2"));
+    expect(await qmp.execute("query-migrate-parameters")).toMatchObject({ mode: "normal" });
+    qmp.close();
   }
 
   return {

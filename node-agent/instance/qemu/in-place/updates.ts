@@ -283,6 +283,8 @@ export class QemuUpdates implements UpdateDriver {
     const { context } = this.#parts;
     if (!canHandOver(run.qemuVersion))
       throw new UserError("QemuTooOld", `${tooOld(run.qemuVersion)}; move the instance to another node, or restart it`);
+    const memory = await context.cgroups.memory(run.claimUid);
+    if (memory !== undefined) requireRoom(memory);
     const old = await monitorOf(this.#parts, instanceUid);
     // asked in the very mode, which some devices know that others do not
     await setParameters(old, { mode: "cpr-transfer" });
@@ -291,8 +293,6 @@ export class QemuUpdates implements UpdateDriver {
       await setParameters(old, { mode: "normal" });
       throw new UserError("DeviceCannotMove", `QEMU cannot hand the guest over: ${reasons.join("; ")}; restart it instead`);
     }
-    const memory = await context.cgroups.memory(run.claimUid);
-    if (memory !== undefined) requireRoom(memory);
   }
 
   #alone<T>(instanceUid: string, work: () => Promise<T>): Promise<T> {
