@@ -37,7 +37,7 @@ import { LostInstances } from "./instance/lost.ts";
 import { ClaimCgroups } from "./instance/qemu/cgroup.ts";
 import { QemuDriver } from "./instance/qemu/driver.ts";
 import { kernelBootId, readBootId } from "./instance/qemu/process.ts";
-import { probe, type ProbeOptions } from "./instance/qemu/probe.ts";
+import { askRuntime, probe, type ProbeOptions } from "./instance/qemu/probe.ts";
 import { Reporter } from "./instance/reporter.ts";
 import { holdNodeLock } from "./lock.ts";
 import { exposeAgent } from "./metrics.ts";
@@ -47,7 +47,7 @@ import { Links, LocalSwitch, Nics } from "./nic/index.ts";
 import { nodePid, paths } from "./node.ts";
 import { Pools, watchPools } from "./pool/index.ts";
 import { reconcilePool } from "./pools.ts";
-import { removeUnusedRuntimes } from "./runtimes.ts";
+import { removeUnusedRuntimes, Runtimes } from "./runtimes.ts";
 
 /** Guests that are worked on at a time; most of that time is waiting, for an image or for a guest that shuts down. */
 const WORKERS = 32;
@@ -121,6 +121,13 @@ const factsOptions = {
   bootId: await readBootId(),
 };
 
+const runtimes = new Runtimes({
+  directory: paths.runtimes,
+  cacheFile: `${config.runDir}/runtimes.json`,
+  ask: (runtimeVersion) => askRuntime({ paths, runtimeVersion, signal }),
+  log,
+});
+
 const moving = new Moving({
   nodeName: config.nodeName,
   ...config.migration,
@@ -130,6 +137,8 @@ const moving = new Moving({
   driver,
   moves: driver.moves,
   poolMoves: driver.poolMoves,
+  updates: driver.updates,
+  runtimeFacts: (version) => runtimes.facts(version),
   pools,
   nics,
   identity,
@@ -155,6 +164,7 @@ const guests = new InstanceController(
     nics,
     claims: new Claims({ client, pods, cgroups, cgroupRoot, log }),
     hostFacts: () => host.facts(),
+    knownFacts: () => host.knownFacts,
     reporter,
     pool: (name) => pools.get(name),
     hold: (uid) => moving.hold(uid),
@@ -232,6 +242,7 @@ const host = new NodeHost({
     return found;
   },
   ovsDatapath: () => local.datapath(),
+  runtimes: () => runtimes.seen,
   lostDisks: () => lostDisks,
 });
 
@@ -255,6 +266,11 @@ const lost = new LostInstances({
   clock,
   log,
 });
+
+/** Runtimes come with an agent that is new, and go when nothing needs them. */
+async function lookAtRuntimes(): Promise<void> {
+  if (await runtimes.look()) host.changed();
+}
 
 /** In words, as of the last look. */
 let lostDisks: string[] | undefined;
@@ -284,7 +300,8 @@ async function lookForLost(stop: AbortSignal): Promise<void> {
 
 async function tidyRuntimes(): Promise<void> {
   const { runtimeVersion } = await host.facts();
-  const removed = await removeUnusedRuntimes(paths.runtimes, new Set([runtimeVersion]), driver);
+  const removed = await removeUnusedRuntimes(paths.runtimes, new Set([runtimeVersion, ...moving.runtimes()]), driver);
+  await lookAtRuntimes();
   if (removed.length > 0) log.info({ removed }, "runtimes that nothing needs any more are deleted");
 }
 

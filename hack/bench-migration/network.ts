@@ -126,7 +126,7 @@ export class GuestPort {
 
   /** Commands of the node's shell that make the tap. */
   get makeTap(): string {
-    return `ip tuntap add dev ${this.tap} mode tap multi_queue && ip link set ${this.tap} mtu ${MTU} up`;
+    return `ip tuntap add dev ${this.tap} mode tap && ip link set ${this.tap} mtu ${MTU} up`;
   }
 
   /** Puts the tap, which is there, into the node's switch; resolves when OVN has made all its flows. */

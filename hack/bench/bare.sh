@@ -6,8 +6,7 @@ set -eu
 if [ "${BARE_NAMESPACE:-}" != 1 ]; then BARE_NAMESPACE=1 exec unshare --mount --propagation private -- sh "$0" "$@"; fi
 runtime=$1 disk=$2 tap=$3
 shift 3
-case "$*" in *,queues=*) queues=multi_queue ;; *) queues= ;; esac
-ip link show "$tap" >/dev/null 2>&1 || ip tuntap add dev "$tap" mode tap $queues
+ip link show "$tap" >/dev/null 2>&1 || ip tuntap add dev "$tap" mode tap
 mount -t tmpfs bare /mnt
 mkdir -p /mnt/usr /mnt/dev /mnt/proc /mnt/disk /mnt/tmp
 for link in bin lib lib64; do ln -s "usr/$link" "/mnt/$link"; done

@@ -1,5 +1,5 @@
 /** What this node tells the cluster: its Host, its heartbeat, and the GiB of its pools on its Node. */
-import type { Host } from "../../crds/host.ts";
+import type { Host, HostRuntime } from "../../crds/host.ts";
 import type { Instance } from "../../crds/instance.ts";
 import {
   backoffMs,
@@ -14,6 +14,7 @@ import {
 } from "../../kube/index.ts";
 import { errorText, UserError } from "../errors.ts";
 import type { Pools } from "../pool/index.ts";
+import type { Runtime } from "../runtimes.ts";
 import { capacityPatch, elsewhereGib, poolCapacity, unclaimedGib } from "./capacity.ts";
 import { heartbeat } from "./heartbeat.ts";
 import { hostStatus, type HostFacts, type HostSeen } from "./status.ts";
@@ -42,6 +43,8 @@ export interface NodeHostOptions {
   /** Finds out what guests can be run with; tried again until it succeeds. */
   probe: (signal: AbortSignal) => Promise<HostFacts>;
   ovsDatapath: () => HostSeen["ovsDatapath"];
+  /** Runtimes on the node; undefined while they are not known. */
+  runtimes?: () => readonly Runtime[] | undefined;
   /** Disks that instances left which vanished from the API; undefined while that is not known. */
   lostDisks?: () => readonly string[] | undefined;
 }
@@ -83,6 +86,11 @@ export class NodeHost {
       this.#trouble?.reason ?? "Probing",
       this.#trouble?.message ?? "the agent is finding out what the node can do",
     );
+  }
+
+  /** The same, as far as it is known. */
+  get knownFacts(): HostFacts | undefined {
+    return this.#facts;
   }
 
   /** A pool was made, mended, or found not to belong here. Pools that were not looked at yet are told of as before. */
@@ -195,6 +203,7 @@ export class NodeHost {
         pools: pools.usage(),
         poolsSettled: this.#poolsSettled(),
         instances: running,
+        runtimes: runtimesWith(this.#options.runtimes?.(), this.#facts?.runtimeVersion, all),
       };
       this.#writer.say(hostStatus(seen, this.#writer.said, new Date(clock.now())));
       await this.#advertise(all);
@@ -230,6 +239,28 @@ export class NodeHost {
     this.#patched = await client.patchJson<Node>(resources.nodes, { name: nodeName }, patch, { subresource: "status" });
     log.info({ node: nodeName, patch }, "pools advertised");
   }
+}
+
+/** Those on the node, and those that something runs in although their files are gone, each with how many instances run in it. Pure. */
+export function runtimesWith(
+  runtimes: readonly Runtime[] | undefined,
+  current: string | undefined,
+  instances: readonly Instance[],
+): HostRuntime[] | undefined {
+  if (runtimes === undefined || current === undefined) return undefined;
+  const counts = new Map<string, number>();
+  for (const { status } of instances) {
+    const version = status?.guest?.state === "Running" ? status.guest.runtimeVersion : undefined;
+    if (version !== undefined) counts.set(version, (counts.get(version) ?? 0) + 1);
+  }
+  const gone = [...counts.keys()].filter((version) => !runtimes.some((one) => one.version === version));
+  return [...runtimes, ...gone.map((version): Runtime => ({ version }))].map(({ version, qemuVersion, machineTypes }) => ({
+    version,
+    ...(qemuVersion === undefined ? {} : { qemuVersion }),
+    ...(machineTypes === undefined ? {} : { machineTypes: [...machineTypes] }),
+    current: version === current,
+    instances: counts.get(version) ?? 0,
+  }));
 }
 
 const readySince = (node: Node | undefined): string | undefined =>

@@ -35,6 +35,22 @@ describe("hostStatus", () => {
     });
   });
 
+  it("tells which runtimes there are, and how far the instances are in going to the current one", () => {
+    const old = { version: "1", qemuVersion: "10.0.2", machineTypes: ["pc-q35-10.0"], current: false, instances: 28 };
+    const now = { version: "2", qemuVersion: "10.0.13", machineTypes: ["pc-q35-10.0"], current: true, instances: 12 };
+    const told = hostStatus({ ...seen, runtimes: [now, old] }, first, at("2026-01-02T00:00:00Z"));
+    expect(told).toMatchObject({ runtimes: [old, now], updated: "12/40" });
+    const unknown = hostStatus(seen, told, at("2026-01-02T00:00:00Z"));
+    expect(unknown).toEqual(told);
+    const more = [
+      { ...now, instances: 13 },
+      { ...old, instances: 27 },
+    ];
+    const later = hostStatus({ ...seen, runtimes: more }, told, at("2026-01-02T00:00:00Z"));
+    expect(later.updated).toBe("13/40");
+    expect(onlyFigures(told, later)).toBe(true);
+  });
+
   it("is the same later when only a little more is used", () => {
     const later = { ...seen, pools: [{ ...local, usedBytes: 170 * MIB }] };
     expect(hostStatus(later, first, at("2026-01-02T00:00:00Z"))).toEqual(first);

@@ -1,6 +1,6 @@
 /** What a node says of itself, from what is known of it. Pure. */
 import { isDeepStrictEqual } from "node:util";
-import type { HostPool, HostStatus } from "../../crds/host.ts";
+import type { HostPool, HostRuntime, HostStatus } from "../../crds/host.ts";
 import { setCondition, type Condition } from "../../kube/index.ts";
 
 /** What this node runs guests with; found out by a probe. */
@@ -24,6 +24,8 @@ export interface HostSeen {
   poolsSettled: boolean;
   /** Instances that run now. */
   instances: number;
+  /** What is on the node; undefined: not known yet, and what was said before still holds. */
+  runtimes?: readonly HostRuntime[] | undefined;
   /** Instances that vanished from the API and left disks here, with where they lie. */
   lostDisks?: readonly string[];
 }
@@ -56,6 +58,7 @@ export function hostStatus(seen: HostSeen, before: HostStatus | undefined, now: 
     ...(pools.length === 0 ? {} : { pools }),
     poolNames: ready.join(","),
     instances,
+    ...runtimesOf(seen, before),
     conditions: lostDisks(seen, setCondition(before?.conditions, readiness(seen, before), now), now),
   };
 }
@@ -67,11 +70,21 @@ function factsOf(before: HostStatus | undefined): Partial<HostStatus> {
     pools: _pools,
     poolNames: _names,
     instances: _instances,
+    runtimes: _runtimes,
+    updated: _updated,
     conditions: _conditions,
     ovsDatapath: _datapath,
     ...facts
   } = before;
   return facts;
+}
+
+/** The versions, and how many of those that run have the current one. */
+function runtimesOf({ runtimes: seen }: HostSeen, before: HostStatus | undefined): Pick<HostStatus, "runtimes" | "updated"> {
+  const runtimes = seen?.toSorted((a, b) => (a.version < b.version ? -1 : 1)) ?? before?.runtimes ?? [];
+  if (runtimes.length === 0) return {};
+  const sum = (some: readonly HostRuntime[]): number => some.reduce((all, { instances }) => all + instances, 0);
+  return { runtimes, updated: `${sum(runtimes.filter(({ current }) => current))}/${sum(runtimes)}` };
 }
 
 function readiness({ facts, trouble }: HostSeen, before: HostStatus | undefined) {
@@ -109,5 +122,7 @@ export function onlyFigures(a: HostStatus, b: HostStatus): boolean {
 const withoutFigures = (status: HostStatus): HostStatus => ({
   ...status,
   instances: 0,
+  runtimes: status.runtimes?.map((runtime) => ({ ...runtime, instances: 0 })),
+  updated: "",
   pools: status.pools?.map((pool) => ({ ...pool, usedBytes: 0 })),
 });

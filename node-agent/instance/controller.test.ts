@@ -185,7 +185,7 @@ describe("a start", () => {
       memoryBytes: 128 * 1024 ** 2,
       identity: { uid: 64_001, gid: 64_001 },
       disks: [{ id: "root", pool: "default" }],
-      nics: [{ id: "eth0", tap, mac: "52:54:00:00:00:01", mtu: 1442, queues: 2 }],
+      nics: [{ id: "eth0", tap, mac: "52:54:00:00:00:01", mtu: 1442 }],
     });
   });
 

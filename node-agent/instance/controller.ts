@@ -5,6 +5,7 @@ import { tapName } from "../../crds/names.ts";
 import { backoffMs, keyText, type Informer, type ObjectKey, type Requeue } from "../../kube/index.ts";
 import type { Claims } from "../claim/claims.ts";
 import { errorText } from "../errors.ts";
+import type { HostFacts } from "../host/index.ts";
 import type { Nics } from "../nic/index.ts";
 import { Execution, StageError, type ExecutorParts } from "./execute.ts";
 import { guestStatus, type Progress } from "./guest-status.ts";
@@ -30,6 +31,8 @@ export interface InstanceParts extends ExecutorParts {
   reporter: Reporter;
   /** What a move of the instance wants left alone. taps: all but its taps. */
   hold: (instanceUid: string) => "taps" | "all" | undefined;
+  /** What guests that start now get, as far as it is known. */
+  knownFacts?: () => HostFacts | undefined;
   /** Whether a pool of this node can be used, and why not. */
   pool: (name: string) => { ready: true } | { ready: false; reason: string; message: string };
 }
@@ -250,6 +253,7 @@ export class InstanceController {
       }),
       progress: memory.progress,
       said: reporter.said(instance),
+      current: this.#parts.knownFacts?.(),
     });
     if (guest !== undefined) reporter.say(instance, guest);
   }

@@ -18,8 +18,6 @@ export interface MachineNic {
   tap: string;
   mac: string;
   mtu: number;
-  /** Queues that the tap was made with; 2, so that another QEMU can open it beside the first. */
-  queues: number;
 }
 
 /** All that a start needs. Plain data: the same plan gives the same machine on any node. */
@@ -92,6 +90,19 @@ export interface InstanceNote {
     /** Set before the agent asks it to end, so that its end is not taken for a crash. */
     stopAskedAt?: string;
     exit?: GuestExit;
+    /** A process that is to take the guest over in place. */
+    next?: {
+      runtimeVersion: string;
+      qemuVersion?: string;
+      /** Unset until it exists. */
+      pid?: number;
+      pidStart?: string;
+      startedAt: string;
+      /** It was given the guest's memory, or nearly: it can take over now or never. */
+      served?: true;
+    };
+    /** The process that this one took the guest over from, until it is gone. */
+    previous?: { pid: number; pidStart: string; runtimeVersion: string };
     /** It was started to receive the guest from another node. */
     incoming?: {
       /** Where it listens; unset until it does. */
@@ -119,6 +130,8 @@ export interface Observed {
   guestAgentOpen?: boolean;
   /** Of a guest that runs: why it cannot be moved while it does, in QEMU's words, which name the device; empty: it can. */
   blockers?: string[];
+  /** Of a guest that runs: why it cannot get another QEMU in place; empty: it can. */
+  updateBlockers?: string[];
 }
 
 export interface StopMode {

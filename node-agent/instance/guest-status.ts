@@ -1,7 +1,8 @@
 /** `status.guest` from what is planned to be said and what is known of the process. Pure. */
 import type { GuestStatus } from "../../crds/instance.ts";
 import { sameStatus } from "../../kube/index.ts";
-import type { Observed } from "./driver.ts";
+import type { HostFacts } from "../host/index.ts";
+import type { InstanceNote, Observed } from "./driver.ts";
 import type { Outlook } from "./plan.ts";
 import type { RestartNote } from "./restart-note.ts";
 
@@ -18,6 +19,8 @@ export interface GuestFacts {
   nics: NonNullable<GuestStatus["nics"]>;
   progress: Progress;
   said: GuestStatus | undefined;
+  /** What guests that start now get; undefined: not known yet. */
+  current?: Pick<HostFacts, "runtimeVersion" | "qemuVersion" | "machineTypes"> | undefined;
 }
 
 /** What to write; undefined when there is nothing to say. Facts of the last run stay when the guest does not run. */
@@ -48,11 +51,22 @@ export function guestStatus(facts: GuestFacts): GuestStatus | undefined {
     if (observed.pid !== undefined) base.pid = observed.pid;
     base.agentConnected = observed.guestAgentOpen ?? false;
     if (observed.blockers !== undefined && observed.blockers.length > 0) base.blockers = blockersOf(observed.blockers);
+    const updateBlockers = [...(observed.updateBlockers ?? []), ...unknownMachine(run, facts.current)];
+    if (updateBlockers.length > 0) base.updateBlockers = blockersOf(updateBlockers);
   }
   if (image !== undefined) base.image = image;
   if (disks !== undefined) base.disks = disks;
   if (alive && facts.nics.length > 0) base.nics = facts.nics;
   return base;
+}
+
+/** The node's present runtime may be an older one, or one that has dropped the guest's machine type. */
+function unknownMachine(
+  { machineType, runtimeVersion }: NonNullable<InstanceNote["run"]>,
+  current: GuestFacts["current"],
+): string[] {
+  if (current === undefined || runtimeVersion === current.runtimeVersion || current.machineTypes.includes(machineType)) return [];
+  return [`QEMU ${current.qemuVersion} of the node's runtime does not know the guest's machine type ${machineType}`];
 }
 
 /** As many as a reader wants, and the API takes. */

@@ -15,6 +15,7 @@ export type SourceStep =
   | "ran"
   | "release";
 export type LocalStep = "copy-disks" | "write-handover" | "complete" | "note" | "pivot" | "settle" | "write-done" | "release";
+export type UpdateStep = "prepare" | "write-handover" | "switch" | "note" | "run" | "write-done" | "release";
 export type TargetStep = "prepare" | "receive" | "ready" | "note-ran" | "resume" | "write-done" | "release";
 
 /** Called right before a step; resolves when it may be done. */
@@ -22,6 +23,7 @@ export interface Checkpoint {
   (side: "source", step: SourceStep): Promise<void> | void;
   (side: "target", step: TargetStep): Promise<void> | void;
   (side: "local", step: LocalStep): Promise<void> | void;
+  (side: "update", step: UpdateStep): Promise<void> | void;
 }
 
 export const noCheckpoint: Checkpoint = () => undefined;

@@ -9,6 +9,7 @@ import { refOf, type SideParts } from "./parts.ts";
 import { SourceMove, type SourceParts } from "./source/source.ts";
 import { TargetMove, type TargetParts } from "./target/target.ts";
 import { goesOf } from "./local/goes.ts";
+import { UpdateMove, type UpdateParts } from "./in-place/update.ts";
 import { LocalMove, type LocalParts } from "./local/local.ts";
 import { planSide, verdictOfVanished } from "./plan.ts";
 
@@ -24,6 +25,8 @@ export interface MovesParts extends SideParts {
   target: Pick<TargetParts, "endpoint" | "prepare" | "destroy" | "missing" | "claimTrouble">;
   /** Disks that go to another pool of this node: of guests that run, and of instances that do not. */
   local: Record<"live" | "cold", LocalParts["disks"]> & Pick<LocalParts, "hostFacts" | "paths" | "isTold">;
+  /** Other QEMUs under guests of this node. */
+  update: Pick<UpdateParts, "updates" | "runtimeFacts" | "maxPauseMs">;
   /** A move of this instance, or what it lets others do, has changed. */
   onHold: (instance: ObjectKey) => void;
 }
@@ -31,7 +34,7 @@ export interface MovesParts extends SideParts {
 /** What an instance's ordinary controller must leave alone: taps: all but its taps; all: everything. */
 export type Hold = "taps" | "all";
 
-type Move = SourceMove | TargetMove | LocalMove;
+type Move = SourceMove | TargetMove | LocalMove | UpdateMove;
 
 /** The API could not be asked, or its answer decides nothing. */
 const RETRY_MS = 5_000;
@@ -70,6 +73,7 @@ export class MoveController {
     if (note === undefined) return undefined;
     if (note.cold === true && note.role !== "target") return "all";
     const move = this.#moves.get(instanceUid)?.move;
+    if (note.role === "update") return move instanceof UpdateMove && !move.switching ? "taps" : "all";
     if (note.role === "local") return move instanceof LocalMove && !move.switching ? "taps" : "all";
     if (note.role === "source") return move instanceof SourceMove && !move.switching && note.mark === "none" ? "taps" : "all";
     return move instanceof TargetMove && move.arrived ? undefined : "all";
@@ -78,6 +82,10 @@ export class MoveController {
   /** What of the node belongs to moves, for whoever looks for what belongs to nobody. */
   belongings(): { instanceUid: string; nics: readonly string[] }[] {
     return this.#parts.notes.list().map(({ instance, nics }) => ({ instanceUid: instance.uid, nics }));
+  }
+
+  notes(): MoveNote[] {
+    return this.#parts.notes.list();
   }
 
   /** Who waits for this call of a source's agent. */
@@ -164,8 +172,10 @@ export class MoveController {
     const { namespace = "", name, uid } = migration.metadata;
     const instanceUid = migration.status?.instanceUid ?? "";
     const goes = role === "local" ? goesOf(migration) : undefined;
+    const runtime = role === "update" ? migration.status?.runtime?.to.version : undefined;
     const note: MoveNote = {
       ...(goes === undefined ? {} : { goes }),
+      ...(runtime === undefined ? {} : { runtime }),
       migration: { namespace, name, uid },
       instance: { namespace, name: migration.spec.instance, uid: instanceUid },
       attempt,
@@ -187,7 +197,7 @@ export class MoveController {
   }
 
   #begin(note: MoveNote, migration: Migration): Move {
-    const { source, target, local, log, onHold } = this.#parts;
+    const { source, target, local, update, log, onHold } = this.#parts;
     const moves = note.cold === true ? this.#parts.cold : this.#parts.moves;
     const instanceUid = note.instance.uid;
     const running = this.#moves.get(instanceUid);
@@ -197,6 +207,7 @@ export class MoveController {
       source: () => new SourceMove({ ...common, ...source }, note, migration),
       target: () => new TargetMove({ ...common, ...target }, note, migration),
       local: () => new LocalMove({ ...common, ...local, disks: note.cold === true ? local.cold : local.live }, note, migration),
+      update: () => new UpdateMove({ ...common, ...update }, note, migration),
     };
     const move = make[note.role]();
     const about = { migration: note.migration.name, instance: note.instance.name, attempt: note.attempt, side: note.role };
@@ -226,9 +237,9 @@ export class MoveController {
 const keyOfNote = ({ namespace, name }: ObjectKey): ObjectKey => (namespace === undefined ? { name } : { namespace, name });
 
 /** Stands for a Migration that is gone: nothing is known of it but what was noted. */
-const withoutObject = ({ migration, instance, cold }: MoveNote): Migration => ({
+const withoutObject = ({ migration, instance, cold, role }: MoveNote): Migration => ({
   apiVersion: "drover.dev/v1alpha1",
   kind: "Migration",
   metadata: { ...migration, resourceVersion: "", generation: 0, creationTimestamp: "" },
-  spec: { instance: instance.name, mode: cold === true ? "Cold" : "Live" },
+  spec: { instance: instance.name, mode: cold === true ? "Cold" : role === "update" ? "InPlace" : "Live" },
 });

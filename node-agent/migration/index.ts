@@ -22,6 +22,7 @@ import type { InstanceDriver } from "../instance/driver.ts";
 import { nicNames } from "../instance/execute.ts";
 import type { MoveDriver } from "../instance/move.ts";
 import type { PoolMoveDriver } from "../instance/pool-move.ts";
+import type { UpdateDriver } from "../instance/update.ts";
 import type { Nics } from "../nic/index.ts";
 import type { NodePaths } from "../node.ts";
 import type { Pools } from "../pool/index.ts";
@@ -35,6 +36,7 @@ import { ColdMoves } from "./cold/cold.ts";
 import type { ColdDisks } from "./cold/outgoing.ts";
 import { destroyColdSource, destroyColdTarget, prepareCold } from "./cold/prepare.ts";
 import { ColdPoolMoves } from "./local/cold.ts";
+import type { RuntimeFacts } from "./in-place/machine.ts";
 import { destroySource } from "./source/destroy.ts";
 import { claimTrouble, missingOf } from "./target/place.ts";
 import { destroyTarget, prepareTarget } from "./target/prepare.ts";
@@ -54,6 +56,9 @@ export interface MovingParts {
   driver: Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget">;
   moves: MoveDriver;
   poolMoves: PoolMoveDriver;
+  updates: UpdateDriver;
+  /** What a runtime of this node can run; undefined: it is not on the node. */
+  runtimeFacts: (version: string) => Promise<RuntimeFacts | undefined>;
   pools: Pick<Pools, "ensureVolume" | "removeVolume" | "place">;
   nics: Pick<Nics, "ensure" | "removeAll" | "installed" | "onChange">;
   identity: NodeIdentity;
@@ -69,6 +74,8 @@ export interface MovingParts {
 
 const WORKERS = 4;
 const DRAIN_MS = 10_000;
+/** Most that a guest stands still for another QEMU, where its Migration does not say. */
+const DEFAULT_PAUSE_MS = 1_000;
 /** A port that is taken is tried again after this: the agent before this one may just be ending. */
 const LISTEN_AGAIN_MS = 2_000;
 
@@ -130,6 +137,7 @@ export class Moving {
           paths: parts.paths,
           isTold: (note) => this.#isTold(note),
         },
+        update: { updates: parts.updates, runtimeFacts: parts.runtimeFacts, maxPauseMs: DEFAULT_PAUSE_MS },
       },
       (key) => this.#controller.enqueue(key),
     );
@@ -164,6 +172,17 @@ export class Moving {
 
   belongings(): { instanceUid: string; nics: readonly string[] }[] {
     return this.#moves.belongings();
+  }
+
+  /** Versions of the runtime that guests are on their way to, or may go back to. */
+  runtimes(): string[] {
+    const noted = this.#moves.notes().flatMap(({ runtime }) => (runtime === undefined ? [] : [runtime]));
+    const wanted = [...this.#leaving.list(), ...this.#coming.list()].flatMap(({ spec, status }) =>
+      spec.mode === "InPlace" && status?.endedAt === undefined
+        ? [status?.runtime?.to.version, status?.runtime?.from.version].filter((version) => version !== undefined)
+        : [],
+    );
+    return [...noted, ...wanted];
   }
 
   /** Reads what earlier agents noted; to be awaited before guests are looked after. Throws when a note cannot be read. */

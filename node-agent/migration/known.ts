@@ -65,6 +65,11 @@ export class Known {
     return this.#own.change(change);
   }
 
+  /** As OwnNote.stage. */
+  stageNote(change: (note: MoveNote) => MoveNote): Promise<() => Promise<void>> {
+    return this.#own.stage(change);
+  }
+
   async write(action: RecordWrite): Promise<void> {
     this.#record = newest(this.#record, await writeRecord(this.#client, this.ref, action));
   }

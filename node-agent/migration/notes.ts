@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import type { NodePaths } from "../node.ts";
 import { errorCode } from "../errors.ts";
-import { syncDirectory, writeAtomic } from "../pool/files.ts";
+import { removeStaged, stageAtomic, syncDirectory, writeAtomic } from "../pool/files.ts";
 
 const why = z.object({ reason: z.string(), message: z.string(), retryable: z.boolean() });
 
@@ -15,12 +15,12 @@ const shape = z.object({
   migration: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }),
   instance: z.object({ namespace: z.string(), name: z.string(), uid: z.string() }),
   attempt: z.int(),
-  /** local: both, for the disk goes to another pool of this node. */
-  role: z.enum(["source", "target", "local"]),
+  /** local: both, for the disk goes to another pool of this node. update: both, for the guest gets another QEMU on this node. */
+  role: z.enum(["source", "target", "local", "update"]),
   /** The instance does not run: only its disks move. */
   cold: z.boolean().exactOptional(),
-  /** The promise: source GivingUp or Gone, target Refusing or Ran, local GivingUp or Pivoting. */
-  mark: z.enum(["none", "GivingUp", "Gone", "Refusing", "Ran", "Pivoting"]),
+  /** The promise: source GivingUp or Gone, target Refusing or Ran, local GivingUp or Pivoting, update GivingUp or Switched. */
+  mark: z.enum(["none", "GivingUp", "Gone", "Refusing", "Ran", "Pivoting", "Switched"]),
   /** When this side began, ms since 1970. */
   since: z.number(),
   /** NICs that this side has made, or will make. */
@@ -43,6 +43,8 @@ const shape = z.object({
   goes: z
     .object({ disk: z.string(), sizeBytes: z.int(), from: z.string(), to: z.string(), claimUid: z.string() })
     .exactOptional(),
+  /** Update: the version of the runtime that it goes to. */
+  runtime: z.string().exactOptional(),
   /** Target: of this attempt alone, for a source that asks again. */
   secret: z.object({ identity: z.string(), key: z.string() }).exactOptional(),
 });
@@ -88,9 +90,21 @@ export class MoveNotes {
     });
   }
 
+  /** Makes ready to write it: the returned function resolves when the agent's own end would not undo it; a power cut may. */
+  async stage(note: MoveNote): Promise<() => Promise<void>> {
+    const text = JSON.stringify(shape.parse(note));
+    const put = await stageAtomic(this.#file(note), text);
+    return () =>
+      this.#serially(async () => {
+        await put();
+        this.#notes.set(note.instance.uid, note);
+      });
+  }
+
   /** Resolves when it is gone for good; one that is not there is no error. */
   async remove(note: MoveNote): Promise<void> {
     await this.#serially(async () => {
+      await removeStaged(this.#file(note));
       await rm(this.#file(note), { force: true });
       await syncDirectory(this.#directory);
       this.#notes.delete(note.instance.uid);

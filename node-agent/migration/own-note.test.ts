@@ -21,7 +21,7 @@ it("keeps both of two changes that begin at the same moment, and goes on after o
     await promise;
     written.push(next);
   };
-  const own = new OwnNote({ write }, note);
+  const own = new OwnNote({ write, stage: () => Promise.reject(new Error("not asked for")) }, note);
   const ran = own.change((before) => ({ ...before, mark: "Ran", postCopy: true }));
   const whole = own.change((before) => ({ ...before, whole: true }));
   const third = own.change((before) => ({ ...before, mark: "none" }));

@@ -2,11 +2,11 @@
 import type { MoveNote, MoveNotes } from "./notes.ts";
 
 export class OwnNote {
-  readonly #notes: Pick<MoveNotes, "write">;
+  readonly #notes: Pick<MoveNotes, "write" | "stage">;
   #now: MoveNote;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(notes: Pick<MoveNotes, "write">, note: MoveNote) {
+  constructor(notes: Pick<MoveNotes, "write" | "stage">, note: MoveNote) {
     this.#notes = notes;
     this.#now = note;
   }
@@ -21,6 +21,23 @@ export class OwnNote {
     const changed = this.#after(this.#last, change);
     this.#last = changed;
     return changed;
+  }
+
+  /**
+   * Makes a change ready that must be quick once it is made: the returned function resolves when the agent's own end would not undo it.
+   * It rejects if another change came in between.
+   */
+  async stage(change: (note: MoveNote) => MoveNote): Promise<() => Promise<void>> {
+    await Promise.allSettled([this.#last]);
+    const before = this.#now;
+    const next = change(before);
+    const put = await this.#notes.stage(next);
+    return () => {
+      const changed = this.#now === before ? put() : Promise.reject(new Error("the note has changed since it was made ready"));
+      const done = changed.then(() => void (this.#now = next));
+      this.#last = done;
+      return done;
+    };
   }
 
   async #after(last: Promise<unknown>, change: (note: MoveNote) => MoveNote): Promise<void> {

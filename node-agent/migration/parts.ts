@@ -60,5 +60,6 @@ const LASTING = new Set([
   "QemuTooOld",
   "DeviceCannotMove",
   "SharedDiskMissing",
+  "NoRoomInClaim",
   "InstanceRuns",
 ]);

@@ -5,7 +5,7 @@ import type { MoveNote } from "./notes.ts";
 import { planSide, verdictOfVanished } from "./plan.ts";
 import { newest } from "./record.ts";
 
-const migration = (status: Partial<MigrationStatus>, mode: "Live" | "Cold" = "Live"): Migration => ({
+const migration = (status: Partial<MigrationStatus>, mode: "Live" | "Cold" | "InPlace" = "Live"): Migration => ({
   apiVersion: "drover.dev/v1alpha1",
   kind: "Migration",
   metadata: { name: "m", namespace: "default", uid: "m1", resourceVersion: "1", generation: 1, creationTimestamp: "" },
@@ -32,6 +32,27 @@ describe("planSide", () => {
     ["the target begins", "n2", migration({ handover: record("Copying", 2) }), undefined, "begin target 2"],
     ["an earlier move comes first", "n2", migration({ handover: record("Copying") }), note(), "nothing"],
     ["a cold one, that leaves", "n1", migration({ handover: record("Copying") }, "Cold"), undefined, "begin source 1"],
+    [
+      "of a node to itself: a disk changes its pool",
+      "n1",
+      migration({ targetNode: "n1", handover: record("Copying") }),
+      undefined,
+      "begin local 1",
+    ],
+    [
+      "in place: the guest gets another QEMU",
+      "n1",
+      migration({ targetNode: "n1", handover: record("Copying", 2) }, "InPlace"),
+      undefined,
+      "begin update 2",
+    ],
+    [
+      "in place, given up before it began",
+      "n1",
+      migration({ targetNode: "n1", handover: record("Source") }, "InPlace"),
+      undefined,
+      "say source GivenUp 1",
+    ],
     ["given up before it began", "n1", migration({ handover: record("Source") }), undefined, "say source GivenUp 1"],
     ["given up, and nothing is here", "n2", migration({ handover: record("Source") }), undefined, "say target Released 1"],
     [
@@ -117,6 +138,8 @@ describe("a Migration deleted by force", () => {
     ["the target refused", { role: "target", mark: "Refusing" }, undefined, "n2", "Source"],
     ["the target ran, and it is its instance", { role: "target", mark: "Ran" }, there, "n2", "Done"],
     ["the target ran, and the instance still names the source", { role: "target", mark: "Ran" }, here, "n2", undefined],
+    ["a guest that waits for another QEMU", { role: "update" }, here, "n1", "Source"],
+    ["a guest that has another QEMU", { role: "update", mark: "Switched" }, here, "n1", "Done"],
     ["a disk on its way to another pool", { role: "local", goes }, here, "n1", "Source"],
     [
       "a disk that is in its new pool, of which the instance knows",

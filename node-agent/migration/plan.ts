@@ -19,7 +19,8 @@ export function planSide(migration: Migration, node: string, note: MoveNote | un
   if (note !== undefined || instanceUid === undefined || handover === undefined) return nothing;
   const { attempt, state } = handover;
   const isLocal = sourceNode === node && targetNode === node;
-  if (isLocal && state !== "Source" && state !== "Done") return { do: "begin", role: "local", attempt };
+  const role = migration.spec.mode === "InPlace" ? "update" : "local";
+  if (isLocal && state !== "Source" && state !== "Done") return { do: "begin", role, attempt };
   const plan = sourceNode === node ? planSource(migration, handover) : nothing;
   // One that is both says one thing after the other.
   return plan.do === "nothing" && targetNode === node ? planTarget(migration, handover) : plan;
@@ -59,6 +60,8 @@ function planTarget({ status }: Migration, { attempt, state }: Handover): SidePl
 export function verdictOfVanished(note: MoveNote, instance: Instance | undefined, node: string): "Source" | "Done" | undefined {
   const { role, mark, goes } = note;
   const at = instance?.status?.nodeName;
+  // Both processes are one node's: its note alone tells.
+  if (role === "update") return mark === "Switched" ? "Done" : "Source";
   if (role === "local") {
     if (mark !== "Pivoting") return "Source";
     const there = instance === undefined || disksOf(instance).some(({ name, pool }) => name === goes?.disk && pool === goes.to);

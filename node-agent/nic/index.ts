@@ -8,7 +8,6 @@ import type { Links } from "./links.ts";
 import { externalIds, INSTANCE_KEY, NIC_KEY, orphans, planNic, type NicStep, type NicWant } from "./plan.ts";
 import { INTEGRATION_BRIDGE, type LocalSwitch } from "./switch.ts";
 
-export { TAP_QUEUES } from "./plan.ts";
 export { Links } from "./links.ts";
 export { LocalSwitch } from "./switch.ts";
 

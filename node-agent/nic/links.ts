@@ -69,9 +69,12 @@ export class Links {
     await this.#unless(/File exists/, ["link", "add", ...args]);
   }
 
-  /** A persistent tap of several queues that belongs to a user; Linux wants all its queues opened the same way. */
+  /**
+   * A persistent tap of one queue that belongs to a user. With more the kernel would deal flows out over all processes that have one
+   * open, and what it gives to one that stands still is lost when QEMU is replaced in place: that one hands its queue over instead.
+   */
   async addTap(name: string, user: number): Promise<void> {
-    await this.#ip(["tuntap", "add", "dev", name, "mode", "tap", "multi_queue", "user", String(user)]);
+    await this.#ip(["tuntap", "add", "dev", name, "mode", "tap", "user", String(user)]);
   }
 
   async set(name: string, args: readonly string[]): Promise<void> {

@@ -21,7 +21,7 @@ const link = (over: Partial<Link> = {}): Link => ({
   carrier: false,
   kind: "tun",
   parent: undefined,
-  tap: { multiQueue: true, user: "64001" },
+  tap: { multiQueue: false, user: "64001" },
   ...over,
 });
 const port = (over: Partial<SwitchPort["interfaces"][number]> = {}, bridge = "br-int"): SwitchPort => ({
@@ -55,13 +55,13 @@ describe("planNic", () => {
     ["another port of OVN", link(), port({ externalIds: new Map([["iface-id", "old"]]) }), "set-port"],
     ["on another bridge", link(), port({}, "br-phys"), "remove-port add-port"],
     [
-      "of one queue only",
-      link({ tap: { multiQueue: false, user: "64001" } }),
+      "of several queues",
+      link({ tap: { multiQueue: true, user: "64001" } }),
       port(),
       "remove-port remove-tap add-tap set-tap add-port",
     ],
-    ["of another user", link({ tap: { multiQueue: true, user: "1" } }), undefined, "remove-tap add-tap set-tap add-port"],
-    ["of another user, but held open", link({ carrier: true, tap: { multiQueue: true, user: "1" } }), port(), ""],
+    ["of another user", link({ tap: { multiQueue: false, user: "1" } }), undefined, "remove-tap add-tap set-tap add-port"],
+    ["of another user, but held open", link({ carrier: true, tap: { multiQueue: false, user: "1" } }), port(), ""],
     ["no tap at all, under our name", link({ kind: "veth", tap: undefined }), undefined, "remove-tap add-tap set-tap add-port"],
   ])("%s", (_, seenLink, seenPort, steps) => {
     expect(planNic({ link: seenLink, port: seenPort }, want).join(" ")).toBe(steps);

@@ -2,9 +2,6 @@
 import type { Link } from "./links.ts";
 import type { SwitchPort } from "./switch.ts";
 
-/** Queues of every tap and of every NIC on it: two processes can then hold one tap, so that QEMU can be replaced in place. */
-export const TAP_QUEUES = 2;
-
 export interface NicWant {
   tap: string;
   /** Owner of the tap: the guest's own user on the node. */
@@ -41,7 +38,7 @@ export function planNic(seen: { link: Link | undefined; port: SwitchPort | undef
   const steps: NicStep[] = [];
   const held = link?.carrier === true;
   const usable =
-    link !== undefined && (held || (link.tap !== undefined && link.tap.multiQueue && link.tap.user === String(want.user)));
+    link !== undefined && (held || (link.tap !== undefined && !link.tap.multiQueue && link.tap.user === String(want.user)));
   const iface = port?.interfaces[0];
   const wrongBridge = port !== undefined && port.bridge !== "br-int";
   const dead = port !== undefined && (!usable || wrongBridge || iface === undefined || isDead(iface.ifindex, link));

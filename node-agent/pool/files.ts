@@ -27,16 +27,35 @@ export async function syncFile(file: string): Promise<void> {
 /** Writes a small file by temporary name and rename, readable by root only. */
 export async function writeAtomic(file: string, text: string): Promise<void> {
   const temporary = `${file}.new`;
-  await rm(temporary, { force: true });
-  const handle = await open(temporary, "wx", 0o600);
+  await writeSynced(temporary, text);
+  await rename(temporary, file);
+  await syncDirectory(dirname(file));
+}
+
+const STAGED = ".staged";
+
+/**
+ * Writes all of it under another name; the returned function puts that in the file's place by one rename, which outlives this process but
+ * not yet a power cut: after that the file is the old one or the new one.
+ */
+export async function stageAtomic(file: string, text: string): Promise<() => Promise<void>> {
+  const temporary = `${file}${STAGED}`;
+  await writeSynced(temporary, text);
+  return () => rename(temporary, file);
+}
+
+/** Takes away what was staged and never put in its place. */
+export const removeStaged = (file: string): Promise<void> => rm(`${file}${STAGED}`, { force: true });
+
+async function writeSynced(file: string, text: string): Promise<void> {
+  await rm(file, { force: true });
+  const handle = await open(file, "wx", 0o600);
   try {
     await handle.writeFile(text);
     await handle.sync();
   } finally {
     await handle.close();
   }
-  await rename(temporary, file);
-  await syncDirectory(dirname(file));
 }
 
 /**

@@ -92,10 +92,10 @@ describe.skipIf(unable !== undefined)(`NICs ${unable ?? ""}`, () => {
       () => new Error("vswitchd did not open the tap"),
     );
 
-  test("makes a tap of several queues that belongs to the guest's user, and its port", async () => {
+  test("makes a tap of one queue that belongs to the guest's user, and its port", async () => {
     expect(await nics.ensure({ instanceUid: uid, nic: nic() }, USER)).toEqual({ tap });
     const link = await node.links.get(tap);
-    expect(link).toMatchObject({ mtu: 1442, up: true, tap: { multiQueue: true, user: String(USER) } });
+    expect(link).toMatchObject({ mtu: 1442, up: true, tap: { multiQueue: false, user: String(USER) } });
     await opened();
     expect(local.interface(tap)?.ifindex).toBe(link?.ifindex);
     expect(await vsctl("get", "interface", tap, "external_ids:iface-id")).toBe("default.web.eth0.6f1c3f0e");

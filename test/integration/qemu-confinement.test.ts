@@ -96,8 +96,23 @@ describe.skipIf(unable !== undefined)(`confinement of guests${skipped}`, () => {
     ["no number", { "--gid": ["100000x"] }, "--gid must be a number"],
     ["a pool with a slash", { "--disk": ["../p=/tmp"] }, "--disk: not a pool's name"],
     ["a disk elsewhere by ..", { "--disk": ["p=/var/lib/../../etc"] }, "--disk must be an absolute path without .."],
-    ["a socket elsewhere", { "--listen": ["3=../qmp"] }, "--listen and --append take FD=NAME"],
+    ["a socket elsewhere", { "--listen": ["3=../qmp"] }, "--listen, --append and --take-tap take FD=NAME"],
     ["standard output as a socket", { "--listen": ["1=qmp"] }, "a descriptor must be a number from 3 to 62"],
+    ["a lock elsewhere", { "--lock": ["../lock"] }, "--lock: not a file's name"],
+    ["a directory of sockets elsewhere", { "--sockets": ["a/b"] }, "--sockets: not a directory's name"],
+    ["a directory of sockets that is not there", { "--sockets": ["none"] }, "cannot open none: No such file or directory"],
+    ["a tap of nobody", { "--take-tap": ["7=tap0"] }, "--take-tap needs --from"],
+    ["a tap of no process", { "--from": ["0"], "--take-tap": ["7=tap0"] }, "--from must be a number from 1 to 2147483647"],
+    [
+      "a tap that the process does not have",
+      { "--from": [String(process.pid)], "--take-tap": ["7=tap0"] },
+      `process ${process.pid} does not have tap tap0 open`,
+    ],
+    [
+      "a tap of a process that is gone",
+      { "--from": ["2147483646"], "--take-tap": ["7=tap0"] },
+      "cannot open the process of --from",
+    ],
     ["no runtime", { "--runtime": ["/nonexistent"] }, "cannot open /nonexistent: No such file or directory"],
   ])("the launcher refuses %s", async (_, change, words) => {
     await guests.driver.prepare({ instanceUid: guests.instanceUid, namespace: "test", name: "guest" });

@@ -167,7 +167,7 @@ describe.skipIf(unable !== undefined)(`lives of guests${skipped}`, () => {
 
     test("a tap that is not there", async () => {
       const wanted = await guests.plan("IDLE");
-      const nics = [{ id: "eth0", tap: "dqtnothere", mac: "02:00:00:00:00:01", mtu: 1442, queues: 2 }];
+      const nics = [{ id: "eth0", tap: "dqtnothere", mac: "02:00:00:00:00:01", mtu: 1442 }];
       expect(await failure({ ...wanted, nics })).toMatchObject({ reason: "TapMissing" });
     });
 
@@ -183,10 +183,10 @@ describe.skipIf(unable !== undefined)(`lives of guests${skipped}`, () => {
   test("a tap is opened without any capability", async () => {
     const wanted = await guests.plan("IDLE");
     const tap = `dqt${process.pid}`;
-    await execa("ip", ["tuntap", "add", tap, "mode", "tap", "multi_queue", "user", String(wanted.identity.uid)]);
+    await execa("ip", ["tuntap", "add", tap, "mode", "tap", "user", String(wanted.identity.uid)]);
     try {
       await execa("ip", ["link", "set", tap, "up"]);
-      const nics = [{ id: "eth0", tap, mac: "02:00:00:00:00:01", mtu: 1442, queues: 2 }];
+      const nics = [{ id: "eth0", tap, mac: "02:00:00:00:00:01", mtu: 1442 }];
       await guests.driver.start({ ...wanted, nics }, signal);
       expect((await readFile(`/sys/class/net/${tap}/carrier`, "utf8")).trim()).toBe("1");
       await guests.driver.stop(guests.instanceUid, { mode: "force", deadlineMs: 0 }, signal);

@@ -102,6 +102,27 @@ export class ClaimCgroups {
     return Number(/^oom_kill (\d+)$/m.exec(text ?? "")?.[1] ?? 0);
   }
 
+  /** What the pod may use of memory and what it does, files' pages left out; undefined when it is gone, or not accounted for. */
+  async memory(podUid: string): Promise<{ limitBytes: number | undefined; usedBytes: number } | undefined> {
+    const leaf = await this.#accounting(podUid);
+    if (leaf === undefined) return undefined;
+    const file = async (v1: string, v2: string): Promise<string | undefined> =>
+      (await read(join(leaf, "..", v1))) ?? (await read(join(leaf, "..", v2)));
+    const [limit, used, counts] = await Promise.all([
+      file("memory.limit_in_bytes", "memory.max"),
+      file("memory.usage_in_bytes", "memory.current"),
+      file("memory.stat", "memory.stat"),
+    ]);
+    if (used === undefined || counts === undefined) return undefined;
+    // shared memory, such as the guest's, is counted with anonymous pages here, not with files
+    const pages = (name: string): number => Number(new RegExp(`^(?:total_)?${name} (\\d+)$`, "m").exec(totals(counts))?.[1] ?? 0);
+    const limitBytes = Number(limit);
+    return {
+      limitBytes: Number.isFinite(limitBytes) && limitBytes < NO_LIMIT ? limitBytes : undefined,
+      usedBytes: Number(used) - pages("inactive_file") - pages("active_file"),
+    };
+  }
+
   /** Removes the empty leaf from every hierarchy. May be repeated; throws while a process is in it. */
   async remove(podUid: string): Promise<void> {
     const all = await this.#hierarchies();
@@ -126,6 +147,18 @@ export class ClaimCgroups {
     return undefined;
   }
 }
+
+/** cgroup v1 tells of no limit by a figure near 2^63. */
+const NO_LIMIT = 2 ** 60;
+
+/** On cgroup v1 a pod's own figures leave out what is below it; its totals do not. */
+const totals = (counts: string): string =>
+  counts.includes("total_inactive_file")
+    ? counts
+        .split("\n")
+        .filter((line) => line.startsWith("total_"))
+        .join("\n")
+    : counts;
 
 /** Lets memory follow its process: private and shared. Kernels that know no such thing have no such file, or refuse. */
 async function takeCharges(leaf: string): Promise<void> {

@@ -11,6 +11,11 @@ export const HANDED = {
   console: { fd: 6, name: "console.log" },
 } as const;
 
+/** First of the descriptors of taps that a QEMU takes over from the one before it, in the order of the plan's NICs. */
+const FIRST_TAP_FD = 7;
+
+export const tapDescriptor = (index: number): number => FIRST_TAP_FD + index;
+
 /** Chardev of the guest agent's port; `query-chardev` tells whether the guest has it open. */
 export const GUEST_AGENT = "qga";
 
@@ -27,8 +32,11 @@ const TCG_BUFFER_MIB = 32;
 /** An option and its value, if it has one. */
 type Option = string[];
 
-/** QEMU's arguments, without the program. Throws RangeError when the plan has more disks or NICs than the machine has slots. */
-export function commandLine(plan: MachinePlan): string[] {
+/**
+ * QEMU's arguments, without the program. `takesOver`: its taps are open already, as tapDescriptor says. Throws RangeError when the plan
+ * has more disks or NICs than the machine has slots.
+ */
+export function commandLine(plan: MachinePlan, { takesOver = false }: { takesOver?: boolean } = {}): string[] {
   if (plan.nics.length > PORTS_PER_SLOT) throw new RangeError(`a machine takes at most ${PORTS_PER_SLOT} NICs`);
   if (plan.disks.length > PORTS_PER_SLOT) throw new RangeError(`a machine takes at most ${PORTS_PER_SLOT} disks`);
   return [
@@ -38,7 +46,7 @@ export function commandLine(plan: MachinePlan): string[] {
     ...serial,
     ...fixedDevices,
     ...plan.disks.flatMap((disk, index) => diskOptions(disk, index)),
-    ...plan.nics.flatMap((nic, index) => nicOptions(nic, index)),
+    ...plan.nics.flatMap((nic, index) => nicOptions(nic, index, takesOver)),
   ].flat();
 }
 
@@ -114,19 +122,14 @@ function diskOptions(disk: MachineDisk, index: number): Option[] {
   ];
 }
 
-function nicOptions(nic: MachineNic, index: number): Option[] {
-  const several = nic.queues > 1;
-  // a vector for each queue in each direction, one for control, one for configuration
-  const queues = several ? `,mq=on,vectors=${2 * nic.queues + 2}` : "";
+function nicOptions(nic: MachineNic, index: number, takesOver: boolean): Option[] {
+  const tap = takesOver ? `fd=${tapDescriptor(index)}` : `ifname=${nic.tap},script=no,downscript=no,vnet_hdr=off`;
   return [
     rootPort(`nic-port-${index}`, SLOT.nics, index),
-    [
-      "-netdev",
-      `tap,id=net-${nic.id},ifname=${nic.tap},script=no,downscript=no,vnet_hdr=off${several ? `,queues=${nic.queues}` : ""}`,
-    ],
+    ["-netdev", `tap,id=net-${nic.id},${tap}`],
     [
       "-device",
-      `virtio-net-pci,id=nic-${nic.id},netdev=net-${nic.id},mac=${nic.mac},host_mtu=${nic.mtu}${queues},romfile=,bus=nic-port-${index}`,
+      `virtio-net-pci,id=nic-${nic.id},netdev=net-${nic.id},mac=${nic.mac},host_mtu=${nic.mtu},romfile=,bus=nic-port-${index}`,
     ],
   ];
 }

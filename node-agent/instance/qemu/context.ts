@@ -40,6 +40,8 @@ export const DEADLINE = {
   enter: 10_000,
   /** From there until QEMU answers. */
   start: 60_000,
+  /** From the guest's memory handed over until a QEMU that takes over has made its machine and answers. */
+  greeting: 20_000,
   /** For a question to a running QEMU. */
   ask: 5_000,
   /** For a sign of life of the guest agent. */

@@ -11,6 +11,9 @@ import { ClaimCgroups, type CgroupPlace } from "./cgroup.ts";
 import { HANDED } from "./command-line.ts";
 import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
 import { pingGuestAgent } from "./guest-agent.ts";
+import { QemuUpdates } from "./in-place/updates.ts";
+import { takeNames } from "./in-place/names.ts";
+import { endOthers } from "./in-place/next.ts";
 import { Locks } from "./locks.ts";
 import { QemuPoolMoves } from "./local/moves.ts";
 import { Monitors } from "./monitors.ts";
@@ -56,6 +59,8 @@ export class QemuDriver implements InstanceDriver {
   readonly moves: QemuMoves;
   /** Disks that go to another pool of this node. */
   readonly poolMoves: QemuPoolMoves;
+  /** Other QEMUs under running guests. */
+  readonly updates: QemuUpdates;
   readonly #context: QemuContext;
   readonly #locks = new Locks();
   readonly #listeners = new Map<string, Set<() => void>>();
@@ -81,7 +86,7 @@ export class QemuDriver implements InstanceDriver {
         clock,
         onEvent: (uid, event) => {
           this.moves.onEvent(uid, event);
-          const isOfMove = OF_MOVES.has(event.name) && this.moves.isPausing(uid);
+          const isOfMove = OF_MOVES.has(event.name) && (this.moves.isPausing(uid) || this.updates.isSwitching(uid));
           if (TELLING.has(event.name) && !isOfMove) this.#look(uid);
         },
         onClosed: (uid) => {
@@ -89,6 +94,7 @@ export class QemuDriver implements InstanceDriver {
           this.#background(uid, this.#monitorClosed(uid));
         },
         onError: (uid, error) => this.#warn(uid, error),
+        beforeConnect: (uid) => this.#settleNames(uid),
       }),
       bootId: () => (this.#boot ??= readBootId()),
       children: new Map(),
@@ -96,6 +102,10 @@ export class QemuDriver implements InstanceDriver {
     };
     this.moves = new QemuMoves(this.#context, this.#locks, (uid) => this.#notify(uid));
     this.poolMoves = new QemuPoolMoves(this.moves.parts, this.#locks);
+    this.updates = new QemuUpdates(this.moves.parts, this.#locks, {
+      changed: (uid) => this.#look(uid),
+      watch: (uid, fn) => this.watch(uid, fn),
+    });
   }
 
   async prepare(instance: { instanceUid: string; namespace: string; name: string }): Promise<GuestIdentity> {
@@ -117,6 +127,7 @@ export class QemuDriver implements InstanceDriver {
       signal.throwIfAborted();
       const running = await this.#alreadyRunning(plan);
       if (running) return running;
+      await endOthers(this.#context, instanceUid);
       this.#context.starting.add(instanceUid);
       try {
         return await startMachine(this.#context, plan, signal);
@@ -133,6 +144,7 @@ export class QemuDriver implements InstanceDriver {
       const seen = await this.observe(instanceUid);
       const run = seen.note?.run;
       const process = run && !run.exit ? await findProcess(run, this.#context.cgroups) : undefined;
+      await endOthers(this.#context, instanceUid);
       if (!run || !process) return;
       // noted before it is asked: its end is then no crash, whoever sees it
       const stopAskedAt = timestamp(this.#context.clock);
@@ -167,6 +179,7 @@ export class QemuDriver implements InstanceDriver {
       const note = await notes.read(instanceUid);
       if (note?.run) {
         if (await findProcess(note.run, cgroups)) throw new Error(`${note.name} still runs; stop it before forgetting it`);
+        await endOthers(this.#context, instanceUid);
         await cgroups.remove(note.run.claimUid);
       }
       await notes.remove(instanceUid);
@@ -191,9 +204,16 @@ export class QemuDriver implements InstanceDriver {
   async close(): Promise<void> {
     this.#closed = true;
     this.moves.close();
+    this.updates.close();
     this.#listeners.clear();
     for (const timer of this.#timers.values()) this.#context.clock.clearTimeout(timer);
     await this.#context.monitors.close();
+  }
+
+  /** An agent may have died between the note that another QEMU runs the guest and giving that one its names. */
+  async #settleNames(instanceUid: string): Promise<void> {
+    const { notes, paths } = this.#context;
+    if ((await notes.read(instanceUid))?.run?.previous !== undefined) await takeNames(paths, instanceUid);
   }
 
   async #alreadyRunning(plan: MachinePlan): Promise<{ pid: number } | undefined> {

@@ -7,16 +7,22 @@
  *   enter --cgroup REL | --no-cgroup   where to run, below every hierarchy of --cgroup-root; REL/drover is made
  *         --runtime DIR                its usr/ becomes /usr, read-only
  *         --instance DIR               its vm/ becomes /vm, read-only; its `lock` is held as long as QEMU lives
+ *         [--lock NAME]                another file than `lock`: of a QEMU that is to take the guest over from the one that holds that
+ *         [--sockets NAME]             vm/NAME, which the user owns, becomes /sockets, writable: where a QEMU that takes over listens
  *         --disk POOL=DIR              becomes /disks/POOL (repeatable)
  *         --uid N --gid N [--kvm]      whom to become; whether /dev/kvm is given
  *         [--userfaultfd]              give /dev/userfaultfd, if the node has it: post-copy at a move's target needs it
  *         --listen FD=NAME             a listening socket vm/NAME, handed over as descriptor FD (repeatable)
  *         --append FD=NAME             a file vm/NAME, opened for appending, as descriptor FD (repeatable)
+ *         [--from PID --take-tap FD=TAP]  the very queue of TAP that process PID has open, as descriptor FD (repeatable)
  *         --ready FD                   says `exec` there just before it becomes the command, or what went wrong
  *         -- COMMAND ARG...
  *
  * Sockets and files are opened here, as root, and handed over: the guest's process needs no directory it can write to,
  * and the agent can connect as soon as `exec` was said. Exit code 70: something could not be set up (words on stderr).
+ *
+ * A tap is taken over as an open file, not opened again: both processes then read one queue, so what arrives while neither runs the
+ * guest waits in the kernel, and the switch sees no port go down.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -25,6 +31,8 @@
 #include <getopt.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -32,6 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -100,7 +109,7 @@ static struct handed handed(char *argument, int is_socket)
 {
 	char *equals = strchr(argument, '=');
 	errno = 0;
-	if (equals == NULL || !is_name(equals + 1)) fail("--listen and --append take FD=NAME");
+	if (equals == NULL || !is_name(equals + 1)) fail("--listen, --append and --take-tap take FD=NAME");
 	*equals = 0;
 	return (struct handed){ (int)number(argument, 3, FIRST_OWN_FD - 2, "a descriptor"), equals + 1, is_socket };
 }
@@ -228,6 +237,45 @@ static void hand_over(int vm, const struct handed *h)
 	if (fd != h->fd && (dup2(fd, h->fd) < 0 || close(fd) < 0)) fail("cannot hand over vm/%s", h->name);
 }
 
+static int is_tap(int fd, const char *name)
+{
+	struct ifreq request = { 0 };
+	return ioctl(fd, TUNGETIFF, &request) == 0 && strncmp(request.ifr_name, name, IFNAMSIZ) == 0;
+}
+
+/* Whether the descriptor of the process is a queue of the tap, as the kernel tells of it. */
+static int tells_tap(int infos, const char *descriptor, const char *name)
+{
+	char text[1024], line[64];
+	if (read_text(infos, descriptor, text, sizeof text) <= 0) return 0;
+	snprintf(line, sizeof line, "\niff:\t%.15s\n", name);
+	return strstr(text, line) != NULL;
+}
+
+static void take_tap(int from, long pid, const struct handed *h)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%ld/fdinfo", pid);
+	int listed = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = listed < 0 ? NULL : fdopendir(listed);
+	if (dir == NULL) fail("cannot list %s", path);
+	int found = -1, several = 0;
+	for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+		if (entry->d_name[0] == '.' || !tells_tap(listed, entry->d_name, h->name)) continue;
+		several = found >= 0;
+		found = atoi(entry->d_name);
+	}
+	closedir(dir);
+	errno = 0;
+	if (found < 0) fail("process %ld does not have tap %s open", pid, h->name);
+	if (several) fail("process %ld has more than one queue of tap %s open", pid, h->name);
+	int fd = (int)syscall(SYS_pidfd_getfd, from, found, 0);
+	if (fd < 0) fail("cannot take tap %s from process %ld", h->name, pid);
+	if (!is_tap(fd, h->name)) fail("process %ld has let go of tap %s", pid, h->name);
+	/* the copy does not close at exec; where it has its number already, that must be said */
+	if (fd == h->fd ? fcntl(fd, F_SETFD, 0) < 0 : dup2(fd, h->fd) < 0 || close(fd) < 0) fail("cannot hand over tap %s", h->name);
+}
+
 static void bind_mount(int from, const char *to, unsigned long flags)
 {
 	if (mount(via(from), to, NULL, MS_BIND, NULL) < 0) fail("cannot mount %s", to);
@@ -241,7 +289,7 @@ static void device(const char *path, mode_t mode, unsigned major_number, unsigne
 }
 
 /* A small tmpfs becomes the root, so that removing a runtime's directory on the node cannot unmount what is below it. */
-static void new_root(int usr, int vm, const struct disk *disks, int n, int kvm, dev_t faults, uid_t uid, gid_t gid)
+static void new_root(int usr, int vm, int sockets, const struct disk *disks, int n, int kvm, dev_t faults, uid_t uid, gid_t gid)
 {
 	if (mount("root", via(vm), "tmpfs", MS_NOSUID, "mode=755,size=64k,nr_inodes=256") < 0) fail("cannot mount a root");
 	/* the descriptor leads below what was just mounted: walk there again by name */
@@ -266,6 +314,10 @@ static void new_root(int usr, int vm, const struct disk *disks, int n, int kvm, 
 	if (faults != 0) device("dev/userfaultfd", 0600, major(faults), minor(faults), uid, gid);
 	bind_mount(usr, "usr", MS_RDONLY | MS_NOSUID | MS_NODEV);
 	bind_mount(vm, "vm", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+	if (sockets >= 0) {
+		if (mkdir("sockets", 0755) < 0) fail("cannot make /sockets");
+		bind_mount(sockets, "sockets", MS_NOSUID | MS_NODEV | MS_NOEXEC);
+	}
 	/* Kernels before 5.8 know neither word and would apply a number to every /proc there is: those get a plain one. */
 	const unsigned long quiet = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	if (mount("proc", "proc", "proc", quiet, "hidepid=invisible,subset=pid") < 0 && mount("proc", "proc", "proc", quiet, NULL) < 0)
@@ -317,15 +369,16 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "cgroup", 1, 0, 'c' }, { "no-cgroup", 0, 0, 'n' }, { "cgroup-root", 1, 0, 'C' }, { "runtime", 1, 0, 'r' },
 		{ "instance", 1, 0, 'i' }, { "disk", 1, 0, 'd' }, { "uid", 1, 0, 'u' }, { "gid", 1, 0, 'g' }, { "kvm", 0, 0, 'k' },
-		{ "listen", 1, 0, 'l' }, { "append", 1, 0, 'a' }, { "ready", 1, 0, 'R' }, { "userfaultfd", 0, 0, 'f' }, { 0 },
+		{ "listen", 1, 0, 'l' }, { "append", 1, 0, 'a' }, { "ready", 1, 0, 'R' }, { "userfaultfd", 0, 0, 'f' },
+		{ "lock", 1, 0, 'L' }, { "sockets", 1, 0, 's' }, { "from", 1, 0, 'F' }, { "take-tap", 1, 0, 't' }, { 0 },
 	};
 	char *equals;
-	const char *cgroup = NULL, *cgroup_root = "/sys/fs/cgroup", *runtime = NULL, *instance = NULL;
+	const char *cgroup = NULL, *cgroup_root = "/sys/fs/cgroup", *runtime = NULL, *instance = NULL, *lock_name = "lock", *socket_name = NULL;
 	struct disk disks[MAX_DISKS];
-	struct handed fds[MAX_FDS];
-	int n_disks = 0, n_fds = 0, kvm = 0, no_cgroup = 0, ready_fd = -1;
+	struct handed fds[MAX_FDS], taps[MAX_FDS];
+	int n_disks = 0, n_fds = 0, n_taps = 0, from = -1, kvm = 0, no_cgroup = 0, ready_fd = -1;
 	struct stat faults = { 0 };
-	long uid = -1, gid = -1;
+	long uid = -1, gid = -1, from_pid = -1;
 	for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		errno = 0;
 		switch (o) {
@@ -339,6 +392,13 @@ int main(int argc, char **argv)
 		case 'k': kvm = 1; break;
 		case 'f': if (stat("/dev/userfaultfd", &faults) < 0 || !S_ISCHR(faults.st_mode)) faults.st_rdev = 0; break;
 		case 'R': ready_fd = (int)number(optarg, 3, FIRST_OWN_FD - 1, "--ready"); break;
+		case 'L': lock_name = optarg; break;
+		case 's': socket_name = optarg; break;
+		case 'F': from_pid = number(optarg, 1, 0x7fffffff, "--from"); break;
+		case 't':
+			if (n_taps == MAX_FDS) fail("too many taps");
+			taps[n_taps++] = handed(optarg, 0);
+			break;
 		case 'l': case 'a':
 			if (n_fds == MAX_FDS) fail("too many descriptors");
 			fds[n_fds++] = handed(optarg, o == 'l');
@@ -358,6 +418,9 @@ int main(int argc, char **argv)
 	directory(runtime, "--runtime");
 	directory(instance, "--instance");
 	if (uid < 0 || gid < 0 || optind >= argc) fail("--uid, --gid and a command are required");
+	if (!is_name(lock_name)) fail("--lock: not a file's name");
+	if (socket_name != NULL && !is_name(socket_name)) fail("--sockets: not a directory's name");
+	if (n_taps > 0 && from_pid < 0) fail("--take-tap needs --from");
 	if ((cgroup == NULL) != no_cgroup) fail("give one of --cgroup and --no-cgroup");
 	if (cgroup != NULL && (cgroup[0] == '/' || cgroup[0] == 0 || has_dots(cgroup))) fail("--cgroup must be relative, without ..");
 	/* what the agent had open is none of the guest's business */
@@ -368,7 +431,7 @@ int main(int argc, char **argv)
 
 	/* One QEMU per instance: the lock is part of the process and goes with it, however it ends. */
 	int dir = open_directory(AT_FDCWD, instance);
-	int lock = openat(dir, "lock", O_RDONLY | O_CREAT | O_NOFOLLOW, 0600);
+	int lock = openat(dir, lock_name, O_RDONLY | O_CREAT | O_NOFOLLOW, 0600);
 	if (lock < 0) fail("cannot open the instance's lock");
 	if (flock(lock, LOCK_EX | LOCK_NB) < 0) fail("the instance has a running QEMU already");
 	if (fcntl(lock, F_DUPFD, FIRST_OWN_FD - 1) != FIRST_OWN_FD - 1) fail("cannot keep the instance's lock");
@@ -387,9 +450,12 @@ int main(int argc, char **argv)
 	dir = open_directory(AT_FDCWD, instance);
 	int vm = open_directory(dir, "vm");
 	for (int i = 0; i < n_disks; i++) disks[i].fd = open_directory(AT_FDCWD, disks[i].path);
+	int sockets = socket_name == NULL ? -1 : open_directory(vm, socket_name);
 	for (int i = 0; i < n_fds; i++) hand_over(vm, &fds[i]);
+	if (n_taps > 0) from = high((int)syscall(SYS_pidfd_open, (pid_t)from_pid, 0), "the process of --from");
+	for (int i = 0; i < n_taps; i++) take_tap(from, from_pid, &taps[i]);
 	umask(0022);
-	new_root(usr, vm, disks, n_disks, kvm, faults.st_rdev, (uid_t)uid, (gid_t)gid);
+	new_root(usr, vm, sockets, disks, n_disks, kvm, faults.st_rdev, (uid_t)uid, (gid_t)gid);
 	umask(0077);
 	limits();
 	drop((uid_t)uid, (gid_t)gid);

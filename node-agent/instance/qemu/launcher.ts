@@ -6,7 +6,7 @@ import type { Readable } from "node:stream";
 import { errorText } from "../../errors.ts";
 import { nodePid, type NodePaths } from "../../node.ts";
 import type { MachinePlan } from "../driver.ts";
-import { commandLine, HANDED, QEMU } from "./command-line.ts";
+import { commandLine, HANDED, QEMU, tapDescriptor } from "./command-line.ts";
 import type { ProcessEnd } from "./exit.ts";
 
 export interface Launched {
@@ -30,6 +30,8 @@ export interface LaunchPlace {
   cgroup: string;
   /** It waits for a guest that moves here, instead of booting one. */
   incoming?: boolean;
+  /** It is to take the guest over from this process, on the same node. */
+  takesOverFrom?: number;
   /** QEMU's trace events that go to its stderr, such as vm_state_notify. */
   trace?: readonly string[];
 }
@@ -37,11 +39,25 @@ export interface LaunchPlace {
 /** The same machine, without CPUs that run, until everything has arrived. Where it listens is told later. */
 const INCOMING = ["-S", "-incoming", "defer"];
 
+/** Directory in an instance's `vm` where a QEMU that takes over listens; it is /sockets of that one and below /vm of the other. */
+export const SOCKETS = "sockets";
+
+/** What a QEMU that takes over has under a name of its own, until the other one is gone. */
+export const nextName = (name: string): string => `${name}.next`;
+
+/** What comes to it by descriptors (RAM) comes first of all, before it makes its machine; the rest as for any guest that moves here. */
+const TAKING_OVER = [
+  "-incoming",
+  JSON.stringify({ "channel-type": "cpr", addr: { transport: "socket", type: "unix", path: "/sockets/cpr" } }),
+];
+
 /** Arguments of `enter` for a plan. Pure. */
 export function enterArguments(plan: MachinePlan, place: LaunchPlace): string[] {
   const { paths } = place;
   const volumes = new Map(plan.disks.map((disk) => [disk.pool, dirname(disk.path)]));
   const { qmp, qmp2, guestAgent, console } = HANDED;
+  const { takesOverFrom, incoming = false } = place;
+  const takesOver = takesOverFrom !== undefined;
   return [
     ["--ready", String(READY_FD)],
     ["--cgroup-root", place.cgroupRoot],
@@ -52,25 +68,39 @@ export function enterArguments(plan: MachinePlan, place: LaunchPlace): string[] 
     ["--uid", String(plan.identity.uid)],
     ["--gid", String(plan.identity.gid)],
     ...(plan.accelerator === "KVM" ? [["--kvm"]] : []),
-    ...(place.incoming === true ? [["--userfaultfd"]] : []),
-    ...[qmp, qmp2, guestAgent].map(({ fd, name }) => ["--listen", `${fd}=${name}`]),
+    ...(incoming ? [["--userfaultfd"]] : []),
+    ...(takesOver
+      ? [
+          ["--lock", nextName(LOCK)],
+          ["--sockets", SOCKETS],
+          ["--from", String(takesOverFrom)],
+        ]
+      : []),
+    ...[qmp, qmp2, guestAgent].map(({ fd, name }) => ["--listen", `${fd}=${takesOver ? nextName(name) : name}`]),
     ["--append", `${console.fd}=${console.name}`],
-    ["--", QEMU, ...commandLine(plan), ...(place.trace ?? []).flatMap((event) => ["-trace", `enable=${event}`])],
-    place.incoming === true ? INCOMING : [],
+    ...(takesOver ? plan.nics.map(({ tap }, index) => ["--take-tap", `${tapDescriptor(index)}=${tap}`]) : []),
+    ["--", QEMU, ...commandLine(plan, { takesOver }), ...(place.trace ?? []).flatMap((event) => ["-trace", `enable=${event}`])],
+    incoming || takesOver ? INCOMING : [],
+    takesOver ? TAKING_OVER : [],
   ].flat();
 }
+
+/** Held by QEMU for as long as it lives. */
+export const LOCK = "lock";
 
 /** First free descriptor of a child. */
 const READY_FD = 3;
 
 /** Where QEMU's own messages go: root's file, beside the note. */
-export const stderrFile = (paths: NodePaths, instanceUid: string): string => join(paths.instance(instanceUid), "stderr.log");
+export const stderrFile = (paths: NodePaths, instanceUid: string): string => join(paths.instance(instanceUid), STDERR);
+
+export const STDERR = "stderr.log";
 
 /** Starts it detached. Throws only when the node's programs cannot be run at all. */
 export async function launch(plan: MachinePlan, place: LaunchPlace): Promise<Launched> {
   const { paths } = place;
   return spawnEnter(join(paths.runtime(plan.runtimeVersion), "enter"), enterArguments(plan, place), {
-    stderr: stderrFile(paths, plan.instanceUid),
+    stderr: stderrFile(paths, plan.instanceUid) + (place.takesOverFrom === undefined ? "" : nextName("")),
   });
 }
 

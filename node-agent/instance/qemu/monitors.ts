@@ -21,6 +21,8 @@ export interface MonitorsOptions {
   /** The connection has ended; the process most likely too. */
   onClosed: (instanceUid: string) => void;
   onError: (instanceUid: string, error: unknown) => void;
+  /** Called before each connection: sees to it that the instance's names are those of the QEMU that runs it. */
+  beforeConnect?: (instanceUid: string) => Promise<void>;
 }
 
 export class Monitors {
@@ -38,8 +40,23 @@ export class Monitors {
     if (existing) return existing;
     const made = this.#connect(instanceUid, deadlineMs);
     this.#sessions.set(instanceUid, made);
-    made.catch(() => this.#forget(instanceUid, made));
+    made.then(
+      (session) => this.#attach(instanceUid, session, made),
+      () => this.#forget(instanceUid, made),
+    );
     return made;
+  }
+
+  /** From here on this is the connection to the instance's monitor: another QEMU runs it. The one before ends unheard. */
+  adopt(instanceUid: string, session: QmpSession): void {
+    const before = this.#sessions.get(instanceUid);
+    const made = Promise.resolve(session);
+    this.#sessions.set(instanceUid, made);
+    this.#attach(instanceUid, session, made);
+    void before?.then(
+      (one) => one.close(),
+      () => undefined,
+    );
   }
 
   /** Lets go of all guests; they run on. */
@@ -51,9 +68,14 @@ export class Monitors {
   }
 
   async #connect(instanceUid: string, deadlineMs: number): Promise<QmpSession> {
+    const { paths, beforeConnect } = this.#options;
+    await beforeConnect?.(instanceUid);
+    return this.#greet(paths.instanceVm(instanceUid), deadlineMs);
+  }
+
+  #attach(instanceUid: string, session: QmpSession, made: Promise<QmpSession>): void {
     const { paths, clock, onEvent, onError } = this.#options;
     const directory = paths.instanceVm(instanceUid);
-    const session = await this.#greet(directory, deadlineMs);
     const onFileError = (error: unknown): void => onError(instanceUid, error);
     const loose = [
       session.onEvent((event) => onEvent(instanceUid, event)),
@@ -62,10 +84,10 @@ export class Monitors {
     ];
     void session.closed.then(() => {
       for (const stop of loose) stop();
+      if (this.#sessions.get(instanceUid) !== made) return; // another one has taken its place
       this.#sessions.delete(instanceUid);
       if (!this.#closed) this.#options.onClosed(instanceUid);
     });
-    return session;
   }
 
   async #greet(directory: string, deadlineMs: number): Promise<QmpSession> {

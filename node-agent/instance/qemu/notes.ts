@@ -49,6 +49,17 @@ const noteSchema = z.object({
       oomKillsBefore: z.int(),
       stopAskedAt: z.string().exactOptional(),
       exit: z.object({ reason: exitReason, message: z.string(), at: z.string() }).exactOptional(),
+      next: z
+        .object({
+          runtimeVersion: z.string(),
+          qemuVersion: z.string().exactOptional(),
+          pid: z.int().exactOptional(),
+          pidStart: z.string().exactOptional(),
+          startedAt: z.string(),
+          served: z.literal(true).exactOptional(),
+        })
+        .exactOptional(),
+      previous: z.object({ pid: z.int(), pidStart: z.string(), runtimeVersion: z.string() }).exactOptional(),
       incoming: z.object({ offer: offer.exactOptional(), resumed: z.literal(true).exactOptional() }).exactOptional(),
     })
     .exactOptional(),

@@ -1,9 +1,10 @@
 /** What is true of a guest, from its process, its cgroup and its monitor. Notes an end when it sees one. */
 import { errorText } from "../../errors.ts";
-import { isAlive, type ProcessId } from "../../ovs/process.ts";
+import { argumentsOf, isAlive, type ProcessId } from "../../ovs/process.ts";
 import type { ExitReason, GuestExit, InstanceNote, Observed } from "../driver.ts";
 import { GUEST_AGENT } from "./command-line.ts";
 import { DEADLINE, readStderr, timestamp, updateRun, type QemuContext, type Run } from "./context.ts";
+import { updateBlockers } from "./in-place/blockers.ts";
 import { judgeExit, type Judgement } from "./exit.ts";
 import { queryMigrate } from "./move/commands.ts";
 import { findProcess, goneWithin, kill } from "./process.ts";
@@ -78,8 +79,12 @@ async function observeProcess(context: QemuContext, note: InstanceNote, run: Run
     note,
     runState: status.status,
     guestAgentOpen,
-    ...(status.running ? { blockers } : {}),
+    ...(status.running ? { blockers, updateBlockers: await ownUpdateBlockers(run, process, blockers) } : {}),
   };
+}
+
+async function ownUpdateBlockers(run: Run, { pid }: ProcessId, blockers: readonly string[]): Promise<string[]> {
+  return updateBlockers({ qemuVersion: run.qemuVersion, args: await argumentsOf(pid), blockers });
 }
 
 /** Its monitor does not answer: it ends right now, begins right now, or hangs. The last two are not failures. */

@@ -80,6 +80,19 @@ export async function probe(options: ProbeOptions): Promise<QemuFacts> {
   }
 }
 
+/** What a runtime can run, whether guests that start now get it or not. Throws UserError when its QEMU does not say. */
+export async function askRuntime(options: Omit<ProbeOptions, "mode">): Promise<Pick<QemuFacts, "qemuVersion" | "machineTypes">> {
+  await mkdir(options.paths.root, { recursive: true });
+  const directory = await mkdtemp(join(options.paths.root, PREFIX));
+  try {
+    await mkdir(join(directory, "vm"), { mode: 0o755 });
+    const { qemuVersion, machineTypes: types } = await askQemu({ ...options, mode: "tcg" }, directory, "TCG");
+    return { qemuVersion, machineTypes: types };
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
 type Facts = Omit<QemuFacts, "accelerator" | "acceleratorMessage">;
 
 /** What guests get under KVM; or why they cannot have it. */

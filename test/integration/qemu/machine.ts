@@ -12,13 +12,30 @@ import type { CgroupPlace } from "../../../node-agent/instance/qemu/cgroup.ts";
 import { cannotRunWithout } from "../support/tools.ts";
 
 const CACHE = join(process.env["DROVER_CACHE"] ?? "/var/cache/drover", "runtime-test");
-const PACKAGES = "qemu-system-x86,seabios,libc-bin,busybox-static";
 const CGROUPS = "/sys/fs/cgroup";
 const ENTER = new URL("../../../node-agent/instance/qemu/enter.c", import.meta.url).pathname;
 const VIEW = new URL("../../../node-agent/instance/qemu/view.c", import.meta.url).pathname;
 const GUEST = new URL("guest.S", import.meta.url).pathname;
 
 export const RUNTIME = "test";
+/** Another QEMU of the same major version: 10.0.2, where RUNTIME has the one of Debian 13. */
+export const OTHER_RUNTIME = "other";
+
+/** What a runtime is made of. Of backports every package must be asked for that is to come from there. */
+interface Source {
+  suite: string;
+  packages: string;
+  more: (mirror: string) => string[];
+}
+const COMMON = "libc-bin,busybox-static";
+const SOURCES: Record<string, Source> = {
+  [RUNTIME]: { suite: "trixie", packages: `qemu-system-x86,seabios,${COMMON}`, more: () => [] },
+  [OTHER_RUNTIME]: {
+    suite: "bookworm",
+    packages: `${["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"].map((name) => `${name}/bookworm-backports`).join(",")},${COMMON}`,
+    more: (mirror) => [`deb ${mirror} bookworm-backports main`],
+  },
+};
 
 const LOG_DISK_BYTES = 96 * 2 ** 20;
 
@@ -27,24 +44,32 @@ export const cannotRunGuests = (): Promise<string | undefined> =>
   cannotRunWithout(["mmdebstrap", "gcc", "ld", "nsenter", "ip"], "mmdebstrap, gcc, binutils, util-linux and iproute2");
 
 /** A runtime directory as the runtime image has it: QEMU's files from the cache, the launcher built from this tree. */
-async function ensureRuntime(): Promise<void> {
-  const runtime = join(CACHE, RUNTIME);
+export async function ensureRuntime(version: string = RUNTIME): Promise<void> {
+  const source = SOURCES[version];
+  if (source === undefined) throw new Error(`no such runtime: ${version}`);
+  const { suite, packages, more } = source;
+  const runtime = join(CACHE, version);
   await mkdir(runtime, { recursive: true });
   const ready = await readFile(join(runtime, "packages"), "utf8").catch(() => "");
-  if (ready !== PACKAGES) {
+  if (ready !== packages) {
     const tree = await mkdtemp(join(CACHE, "tree-"));
     const hooks = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr";
-    const options = ["--variant=extract", hooks, `--include=${PACKAGES}`, '--aptopt=APT::Install-Recommends "false"'];
-    await execa("mmdebstrap", [...options, "trixie", tree, `deb ${await machineMirror()} trixie main`], { timeout: 600_000 });
+    const options = ["--variant=extract", hooks, `--include=${packages}`, '--aptopt=APT::Install-Recommends "false"'];
+    const mirror = await machineMirror();
+    const sources = [`deb ${mirror} ${suite} main`, ...more(mirror)];
+    await execa("mmdebstrap", [...options, suite, tree, ...sources], { timeout: 600_000 });
     await rm(join(runtime, "usr"), { recursive: true, force: true });
-    await rename(join(tree, "usr"), join(runtime, "usr"));
+    await rename(join(tree, "usr"), join(runtime, "usr")).catch((error: unknown) => {
+      // another test has made the same meanwhile
+      if (!(error instanceof Error) || !("code" in error) || error.code !== "ENOTEMPTY") throw error;
+    });
     await rm(tree, { recursive: true });
-    await writeFile(join(runtime, "packages"), PACKAGES);
+    await writeFile(join(runtime, "packages"), packages);
   }
-  for (const source of [ENTER, VIEW]) {
-    const program = join(runtime, basename(source, ".c"));
+  for (const code of [ENTER, VIEW]) {
+    const program = join(runtime, basename(code, ".c"));
     const made = `${program}.${process.pid}`;
-    await execa("gcc", ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-o", made, source], { timeout: 60_000 });
+    await execa("gcc", ["-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-o", made, code], { timeout: 60_000 });
     await rename(made, program);
   }
 }

@@ -28,6 +28,7 @@ const instances = new Informer<Instance>(client, instanceType, {
 });
 const pods = new Informer<Pod>(client, resources.pods, { fieldSelector: `spec.nodeName=${node}` });
 const noPoolMoves = (): Promise<void> => Promise.reject(new Error("no disk changes its pool here"));
+const noUpdates = (): Promise<void> => Promise.reject(new Error("no guest gets another QEMU here"));
 const moving = new Moving({
   nodeName: node,
   address: "127.0.0.1",
@@ -48,6 +49,18 @@ const moving = new Moving({
     forget: () => undefined,
     counters: () => Promise.resolve({ doneBytes: 0, totalBytes: 0 }),
   },
+  updates: {
+    state: () => Promise.resolve("old"),
+    prepare: noUpdates,
+    switchOver: noUpdates,
+    run: noUpdates,
+    finish: noUpdates,
+    giveUp: noUpdates,
+    isSwitching: () => false,
+    marks: () => [],
+    onUpdate: () => () => undefined,
+  },
+  runtimeFacts: () => Promise.resolve(undefined),
   pools: {
     ensureVolume: ({ instanceUid, disk, sizeBytes }) => {
       if (existsSync(join(directory, `full-${node}`))) return Promise.reject(new Error("the pool is full"));

@@ -1,0 +1,118 @@
+/** The QEMU that is to take a guest over: from nothing to one that waits for the guest's memory; or to nothing again. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { sleep } from "../../../../kube/clock.ts";
+import { errorCode, errorText, UserError } from "../../../errors.ts";
+import type { ProcessId } from "../../../ovs/process.ts";
+import { exists } from "../../../pool/files.ts";
+import type { MachinePlan } from "../../driver.ts";
+import { DEADLINE, timestamp, updateRun, type QemuContext, type Run } from "../context.ts";
+import { lastWords } from "../exit.ts";
+import { launch, nextName, stderrFile, type Launched } from "../launcher.ts";
+import { goneWithin, identify, kill } from "../process.ts";
+import { within } from "../within.ts";
+import { makeSockets, removeNames, socketsOf } from "./names.ts";
+import { lookAtBoth, nextKey, updateNext, type Next } from "./view.ts";
+
+const LOOK_AGAIN_MS = 5;
+
+/**
+ * Resolves when it waits. Throws UserError with its own words, or the signal's reason; nothing of it is left then. What is wrong with its
+ * machine shows only later: it makes that when it has the memory.
+ */
+export async function startNext(
+  context: QemuContext,
+  { machine, run, from }: { machine: MachinePlan; run: Run; from: ProcessId },
+  signal: AbortSignal,
+): Promise<void> {
+  const { paths, clock, cgroups, log } = context;
+  const { instanceUid, runtimeVersion } = machine;
+  const cgroup = await cgroups.find(run.claimUid);
+  if (cgroup === undefined) throw new UserError("ClaimCgroupMissing", `the claim pod ${run.claimUid} has no cgroup on this node`);
+  const next: Next = { runtimeVersion, startedAt: timestamp(clock) };
+  // noted before it exists: whatever dies next, the next agent knows that there may be one
+  await updateRun(context, instanceUid, run, (before) => ({ ...before, next }));
+  try {
+    await makeSockets(paths, instanceUid, machine.identity);
+    signal.throwIfAborted();
+    const place = { paths, cgroupRoot: context.cgroupRoot, cgroup, trace: context.trace, takesOverFrom: from.pid };
+    const launched = await launch(machine, place);
+    context.children.set(nextKey(instanceUid), launched);
+    await within(launched.entered, DEADLINE.enter, clock, signal);
+    await waits(context, instanceUid, launched, signal);
+    const process = await identify(launched.pid);
+    if (process === undefined) throw new Error("it ended at once");
+    await updateNext(context, instanceUid, run, (before) => ({ ...before, ...process }));
+    log.info({ instance: `${machine.namespace}/${machine.name}`, pid: launched.pid, runtimeVersion }, "another QEMU waits");
+  } catch (cause) {
+    const refused = await refusal(context, instanceUid, run, cause);
+    await endNext(context, instanceUid);
+    throw signal.aborted ? cause : refused;
+  }
+}
+
+/** Its socket is there when all is ready but the guest; no event would tell. */
+async function waits(context: QemuContext, instanceUid: string, launched: Launched, signal: AbortSignal): Promise<void> {
+  const { clock, paths } = context;
+  const socket = join(socketsOf(paths, instanceUid), "cpr");
+  let ended: string | undefined;
+  void launched.ended.then(({ code, signal: by }) => (ended = `QEMU ended with ${by ?? `exit code ${code}`}`));
+  for (const end = clock.monotonic() + DEADLINE.start; !(await exists(socket)); await sleep(clock, LOOK_AGAIN_MS, signal)) {
+    signal.throwIfAborted();
+    if (ended !== undefined) throw new Error(ended);
+    if (clock.monotonic() >= end) throw new Error(`it does not wait for the guest within ${DEADLINE.start} ms`);
+  }
+}
+
+/** Why it is not there, or not any more, in its own words. */
+export async function refusal(context: QemuContext, instanceUid: string, run: Run, cause: unknown): Promise<UserError> {
+  if (cause instanceof UserError) return cause;
+  if (((await context.cgroups.oomKills(run.claimUid)) ?? 0) > run.oomKillsBefore) {
+    return new UserError("MemoryLimit", "the kernel ended the new QEMU at the memory limit of the claim", { cause });
+  }
+  const words = lastWords(await stderrOfNext(context, instanceUid));
+  return new UserError("QemuFailed", `the new QEMU does not take the guest over: ${words || errorText(cause)}`, { cause });
+}
+
+async function stderrOfNext({ paths }: QemuContext, instanceUid: string): Promise<string> {
+  try {
+    return await readFile(nextName(stderrFile(paths, instanceUid)), "utf8");
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return "";
+    throw error;
+  }
+}
+
+/** Ends whatever is there beside the process that runs the guest: one that is to take over, one that was taken over from. May be repeated. */
+export async function endOthers(context: QemuContext, instanceUid: string): Promise<void> {
+  const { run, previous } = await lookAtBoth(context, instanceUid);
+  if (previous !== undefined) {
+    await kill(previous);
+    if (!(await goneWithin(previous, DEADLINE.kill, context.clock))) {
+      throw new Error(`the old QEMU's process ${previous.pid} does not end, not even by SIGKILL: it hangs in the kernel`);
+    }
+  }
+  if (run?.next !== undefined) await endNext(context, instanceUid);
+}
+
+/** Ends it, whatever it does, and forgets it. May be repeated. One that has taken the guest over is not meant: it is no next one. */
+export async function endNext(context: QemuContext, instanceUid: string): Promise<void> {
+  const { run, next, process } = await lookAtBoth(context, instanceUid);
+  if (run === undefined || run.previous !== undefined) return;
+  if (next !== undefined) {
+    await kill(next);
+    if (!(await goneWithin(next, DEADLINE.kill, context.clock))) {
+      throw new Error(`the new QEMU's process ${next.pid} does not end, not even by SIGKILL: it hangs in the kernel`);
+    }
+  }
+  context.children.delete(nextKey(instanceUid));
+  await removeNames(context.paths, instanceUid);
+  if (run.next === undefined) return;
+  // one that the kernel killed for its memory is not held against the guest, which runs on
+  const counted = process === undefined ? undefined : await context.cgroups.oomKills(run.claimUid);
+  const oomKillsBefore = counted ?? run.oomKillsBefore;
+  await updateRun(context, instanceUid, run, (before) => {
+    const { next: _, ...rest } = before;
+    return { ...rest, oomKillsBefore };
+  });
+}

@@ -1,0 +1,106 @@
+/** Real QEMU under TCG: what a guest's NIC loses when it gets another QEMU in place. */
+import { createSocket } from "node:dgram";
+import { readFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { execa } from "execa";
+import { describe, expect, test } from "vitest";
+import { skipped, unable } from "./qemu/fixture.ts";
+import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
+import { useUpdates } from "./qemu/update-fixture.ts";
+
+const EVERY_MS = 2;
+const LATEST_MS = 3_000;
+const HOST = "10.199.77.1";
+const GUEST = "10.199.77.2";
+/** The guest's echo. */
+const PORT = 7;
+
+describe.skipIf(unable !== undefined)(`the NIC of a guest that gets another QEMU${skipped}`, () => {
+  const u = useUpdates();
+
+  async function inGuest(path: string, ...arg: string[]): Promise<void> {
+    const socket = connect(join(u.guests.machine.paths.instanceVm(u.guests.instanceUid), "qga"));
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error("the guest agent does not answer")), 20_000);
+        socket.on("error", reject);
+        socket.on("data", (data: Buffer) => {
+          if (!data.toString().includes('"pid"')) return;
+          clearTimeout(timer);
+          resolve();
+        });
+        socket.write(`${JSON.stringify({ execute: "guest-exec", arguments: { path, arg } })}\n`);
+      });
+    } finally {
+      socket.destroy();
+    }
+  }
+
+  /** Sends a number every 2 ms until told to stop; gives those that never came back, and the longest wait between two answers. */
+  async function echoes(while_: () => Promise<void>): Promise<{ sent: number; lost: number[]; silenceMs: number }> {
+    const socket = createSocket("udp4");
+    const answered = new Set<number>();
+    let last = performance.now();
+    let silenceMs = 0;
+    socket.on("message", (message) => {
+      const now = performance.now();
+      silenceMs = Math.max(silenceMs, now - last);
+      last = now;
+      answered.add(message.readUInt32LE());
+    });
+    let sent = 0;
+    const send = (): void => {
+      const number = Buffer.alloc(64);
+      number.writeUInt32LE(sent++);
+      socket.send(number, PORT, GUEST);
+    };
+    const timer = setInterval(send, EVERY_MS);
+    try {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await while_();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    } finally {
+      clearInterval(timer);
+    }
+    // a guest that lags behind has not lost them
+    const all = (): boolean => answered.size === sent;
+    for (const end = Date.now() + LATEST_MS; !all() && Date.now() < end; )
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    socket.close();
+    return { sent, lost: Array.from({ length: sent }, (_, n) => n).filter((n) => !answered.has(n)), silenceMs };
+  }
+
+  test("loses one packet at most each time, and its switch sees no port go down", async () => {
+    const tap = `dqn${process.pid}`;
+    try {
+      const { wanted } = await u.started(async ({ uid }) => {
+        await execa("ip", ["tuntap", "add", tap, "mode", "tap", "user", String(uid)]);
+        await execa("ip", ["address", "add", `${HOST}/24`, "dev", tap]);
+        await execa("ip", ["link", "set", tap, "up"]);
+        return [{ id: "eth0", tap, mac: "02:00:00:00:00:01", mtu: 1442 }];
+      });
+      // nobody answers it here, and it would take the address away again
+      await inGuest("/bin/killall", "udhcpc");
+      await inGuest("/bin/ip", "address", "add", `${GUEST}/24`, "dev", "eth0");
+      // until it has answered for the first time it is not known where it is
+      const answers = async (): Promise<boolean> => (await echoes(() => Promise.resolve())).lost.length === 0;
+      await expect.poll(answers, { timeout: 30_000 }).toBe(true);
+      const carrierChanges = (): Promise<string> => readFile(`/sys/class/net/${tap}/carrier_changes`, "utf8");
+      const changes = await carrierChanges();
+      for (const version of [OTHER_RUNTIME, RUNTIME, RUNTIME, OTHER_RUNTIME, RUNTIME]) {
+        const { sent, lost, silenceMs } = await echoes(async () => void (await u.update(wanted, version)));
+        const marks = u.guests.driver.updates.marks(u.guests.instanceUid);
+        const at = (name: string): number => marks.find((mark) => mark.name === name)?.at ?? Number.NaN;
+        const figures = `${sent} sent, ${lost.length} lost, longest silence ${Math.round(silenceMs)} ms, pause ${(at("resumed") - at("stopped")).toFixed(1)} ms`;
+        if (process.env["DROVER_FIGURES"] !== undefined) process.stderr.write(`${figures}\n`);
+        expect([figures, lost.length <= 1]).toEqual([figures, true]);
+      }
+      expect(await carrierChanges()).toBe(changes);
+      expect((await readFile(`/sys/class/net/${tap}/carrier`, "utf8")).trim()).toBe("1");
+      await u.expectRuns(wanted);
+    } finally {
+      await execa("ip", ["link", "del", tap], { reject: false });
+    }
+  });
+});
