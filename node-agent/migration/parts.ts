@@ -55,9 +55,9 @@ export function whyOf(error: unknown, reason: string): Why {
 /** What does not pass by itself. */
 const LASTING = new Set([
   "AcceleratorDiffers",
-  "MachineTypeMissing",
+  "MachineTypeUnknown",
   "CpuModelMissing",
-  "QemuTooOld",
+  "QEMUTooOld",
   "DeviceCannotMove",
   "SharedDiskMissing",
   "NoRoomInClaim",

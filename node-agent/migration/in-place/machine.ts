@@ -31,11 +31,11 @@ export function requireRuntime(
       `runtime ${version} is not on this node; its Host says which are, and spec.runtime may name one of them`,
     );
   if (Number(facts.qemuVersion.split(".")[0]) < 10)
-    throw lasting("QemuTooOld", `QEMU ${facts.qemuVersion} of runtime ${version} cannot take a guest over; 10.0 and newer can`);
+    throw lasting("QEMUTooOld", `QEMU ${facts.qemuVersion} of runtime ${version} cannot take a guest over; 10.0 and newer can`);
   const { machineType } = guest;
   if (machineType !== undefined && !facts.machineTypes.includes(machineType))
     throw lasting(
-      "MachineTypeMissing",
+      "MachineTypeUnknown",
       `QEMU ${facts.qemuVersion} of runtime ${version} does not know the guest's machine type ${machineType}; the guest keeps that for life`,
     );
 }

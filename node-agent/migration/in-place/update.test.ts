@@ -239,12 +239,12 @@ describe("a guest's way into another QEMU", () => {
     [
       "is to go to a QEMU without its machine type",
       (one) => ((one.facts = { qemuVersion: "10.0.2", machineTypes: ["pc-q35-9.2"] }), {}),
-      { reason: "MachineTypeMissing", retryable: false },
+      { reason: "MachineTypeUnknown", retryable: false },
     ],
     [
       "is to go to a QEMU that is too old",
       (one) => ((one.facts = { qemuVersion: "9.2.1", machineTypes: ["pc-q35-10.0"] }), {}),
-      { reason: "QemuTooOld", retryable: false },
+      { reason: "QEMUTooOld", retryable: false },
     ],
     ["is given up by the operator", (one) => ((one.record = { attempt: 1, state: "Source" }), {}), {}],
   ])("keeps its QEMU when it %s, and nothing else is left", async (_, how, why) => {

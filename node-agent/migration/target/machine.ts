@@ -26,7 +26,7 @@ export function sameMachine(
   }
   if (!facts.machineTypes.includes(machineType)) {
     const message = `QEMU ${facts.qemuVersion} of this node does not know the guest's machine type ${machineType}`;
-    throw new UserError("MachineTypeMissing", message);
+    throw new UserError("MachineTypeUnknown", message);
   }
   return {
     instanceUid: metadata.uid,

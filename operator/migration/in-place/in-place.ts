@@ -9,5 +9,5 @@ export const CANNOT: ReadonlySet<string> = new Set([
   "MachineTypeUnknown",
   "NoRoomInClaim",
   "QEMUTooOld",
-  "SeveralQueues",
+  "DeviceCannotMove",
 ]);

@@ -111,7 +111,7 @@ async function begin(old: QmpSession, switching: Switching): Promise<QmpSession>
   mark("sent");
   const young = await connect();
   const version = await queryVersion(young);
-  if (!canHandOver(version)) throw new UserError("QemuTooOld", tooOld(version));
+  if (!canHandOver(version)) throw new UserError("QEMUTooOld", tooOld(version));
   await setCapabilities(young, CAPABILITIES);
   await noteVersion(version);
   mark("listening");

@@ -282,7 +282,7 @@ export class QemuUpdates implements UpdateDriver {
   async #requireAble(instanceUid: string, run: Run): Promise<void> {
     const { context } = this.#parts;
     if (!canHandOver(run.qemuVersion))
-      throw new UserError("QemuTooOld", `${tooOld(run.qemuVersion)}; move the instance to another node, or restart it`);
+      throw new UserError("QEMUTooOld", `${tooOld(run.qemuVersion)}; move the instance to another node, or restart it`);
     const memory = await context.cgroups.memory(run.claimUid);
     if (memory !== undefined) requireRoom(memory);
     const old = await monitorOf(this.#parts, instanceUid);

@@ -175,7 +175,7 @@ export function canWriteBoth(version: string | undefined): boolean {
 
 const tooOld = (version: string | undefined): UserError =>
   new UserError(
-    "QemuTooOld",
+    "QEMUTooOld",
     `this guest runs in QEMU ${version ?? "of an unknown version"}, which takes a disk to another pool from 8.2 on; ` +
       "restart it (power Stopped, then Running) to get the node's present QEMU, or stop it and use mode: Cold",
   );
