@@ -45,7 +45,7 @@ export const hostStatus = z
     instances: z.int().optional().meta(doc("Instances that run here.")),
     runtimes: z
       .array(hostRuntime)
-      .max(32)
+      .max(64)
       .optional()
       .meta(mapList("The runtimes that lie on this node.", ["version"])),
     updated: z

@@ -321,6 +321,14 @@ export const migrationStatus = z
       })
       .optional()
       .meta(doc("With mode: InPlace: the runtimes between which it goes.")),
+    guestRestarts: z
+      .int()
+      .optional()
+      .meta(
+        doc(
+          "With mode: InPlace: how often the guest had been started again by itself when it began. More at the end: it did not live.",
+        ),
+      ),
     handover: handover.optional(),
     source: migrationSource.optional(),
     target: migrationTarget.optional(),

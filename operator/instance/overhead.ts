@@ -14,6 +14,9 @@ import { MIB } from "../../crds/quantity.ts";
  * that sends 88 with two disks and 121 with four, at the end that receives 33. So a mirror takes its buffer of 16 MiB for each disk, and
  * eight disks stay below 200, for which 248 are reserved. MALLOC_ARENA_MAX=1 made no difference (87, 120);
  * buffers of 4 MiB (buf-size) made 73 of the 121, at what cost to the copying is not known.
+ *
+ * A new QEMU in place takes the same room, for a second or two and never during a move: the second process, without the guest's RAM, which
+ * both share (29 MiB at its peak; its agent asks for 64).
  */
 const OVERHEAD = {
   base: 96 * MIB,

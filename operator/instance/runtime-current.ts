@@ -31,7 +31,9 @@ export function runtimeCurrent({ guest, node = "", current, move }: RuntimeFacts
     return { status: "True", reason: "Current", message: `${has}, the current one of node ${node}` };
   const differs = `${has}, and the current one of node ${node} is ${runtimeText(current.version, current.qemuVersion)}`;
   const no = (reason: string, message: string): Verdict => ({ status: "False", reason, message: `${differs}; ${message}` });
-  if (move?.inPlace === true && isMoving(move)) return no("Updating", `its QEMU is being replaced by the Migration ${move.name}`);
+  // Until its agent says what it runs in now.
+  if (move?.inPlace === true && (isMoving(move) || move.state === "Done"))
+    return no("Updating", `its QEMU is being replaced by the Migration ${move.name}`);
   const problem = updateProblem(guest, current);
   if (problem !== undefined) return no("UpdateBlocked", problem.message);
   return no("Outdated", "a Migration with mode: InPlace replaces its QEMU while it runs");

@@ -36,7 +36,7 @@ export interface RolloutContext extends OperatorContext {
 }
 
 /** An event of one guest among thousands need not be answered by a look of its own. */
-const LOOK_MS = 200;
+const LOOK_MS = 100;
 /** Figures move all the time while it rolls. */
 const COALESCE_MS = 1000;
 /** Rollouts whose place another has taken, and that are kept to be looked up. */

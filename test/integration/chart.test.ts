@@ -146,6 +146,8 @@ describe("notes", () => {
     const said = await upgrade();
     expect(said).toContain(missing);
     expect(said).toContain("kubectl -n drover-system rollout status daemonset/drover-agent");
+    expect(said).toContain("get it in place, a few at a time; `kubectl get drollout` shows how far that is");
+    expect(await upgrade("runtimeUpdate.mode=Off")).not.toContain("drollout");
     await kubectl.accepted(["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=privileged"]);
     expect(await upgrade()).not.toContain(missing);
   });

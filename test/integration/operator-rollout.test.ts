@@ -151,6 +151,19 @@ describe("a failed update", () => {
     expect(world.made("r6")).toHaveLength(6);
   });
 
+  it("is also one whose guest dies in the new QEMU at once", async () => {
+    for (const name of NAMES) world.dying.add(name);
+    await upgrade("r6", "d1");
+    const stopped = await world.whenRollout("d1", "is stopped", ({ status }) => status?.phase === "Stopped");
+    expect(stopped.status?.message).toMatch(
+      /failed: the guest ended when the new QEMU on node n[12] had taken it over; it was started again/,
+    );
+    expect(world.made("d1").map(({ status }) => `${status?.phase} ${status?.reason}`)).toEqual(["Failed GuestEnded"]);
+    world.dying.clear();
+    await upgrade("d1", "r6");
+    await complete("r6");
+  });
+
   it("of what cannot be updated is none: it is left as it is, and named", async () => {
     world.failing.set("c", { reason: "NoRoomInClaim", message: "its claim lacks 30 MiB", retryable: false });
     await upgrade("r6", "r7");

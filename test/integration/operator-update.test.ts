@@ -5,6 +5,7 @@ import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { instances, migrations } from "../../crds/resources.ts";
 import { migrationSettings } from "../../operator/migration/settings.ts";
 import { runtimeUpdateSettings } from "../../operator/rollout/settings.ts";
+import { serveEvictions } from "./drain-kit.ts";
 import { conditionOf, keyFor, otherThan } from "./move-kit.ts";
 import { nodeReady, startOperator, until, type RunningOperator } from "./operator-kit.ts";
 import { UpdateWorld, type UpdateStep } from "./update-kit.ts";
@@ -284,6 +285,34 @@ describe("waiting", () => {
     world.release("both-back");
     await world.moves.phase("both-home", "Succeeded", "Moved");
     await world.moves.remove("both");
+  });
+});
+
+describe("an eviction", () => {
+  it("waits for an update that has begun, in a sentence, and is what follows it", async () => {
+    const before = await outdated("leaves");
+    const evictions = await serveEvictions(world.moves.cluster);
+    try {
+      world.hold("leaves-up", "handover");
+      await world.update("leaves-up", { instance: "leaves" });
+      await until("it has begun", world.moves.agents.seen, () => world.moves.move("leaves-up")?.status?.source !== undefined);
+      const evict = () => evictions.evict(before.status?.claim?.name ?? "");
+      await expect
+        .poll(evict, { timeout: 20_000, interval: 250 })
+        .toContain("instance leaves has its QEMU replaced just now, by Migration leaves-up; its eviction goes on after that");
+      await world.moves.whenInstance("leaves", "says so", (one) => conditionOf(one, "Draining")?.reason === "Updating");
+      expect(world.moves.agents.seen.list().filter(({ spec }) => spec.instance === "leaves")).toHaveLength(1);
+      world.release("leaves-up");
+      await world.moves.phase("leaves-up", "Succeeded", "Updated");
+      const after = await world.moves.whenInstance(
+        "leaves",
+        "has left",
+        ({ status }) => status?.nodeName !== before.status?.nodeName,
+      );
+      expect(after.status?.nodeName).toBe(otherThan(before.status?.nodeName));
+    } finally {
+      await evictions.stop();
+    }
   });
 });
 

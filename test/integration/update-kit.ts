@@ -37,6 +37,8 @@ export class UpdateWorld {
   readonly #held = new Map<string, Set<UpdateStep>>();
   /** Instances whose new QEMU does not come up, by name. */
   readonly failing = new Map<string, Failure>();
+  /** Instances whose guest dies in the new QEMU at once, and is started again; by name. */
+  readonly dying = new Set<string>();
   /** Why an attempt was given up, by the Migration's name and attempt. */
   readonly #gaveUp = new Map<string, Failure>();
   /** The most updates that were under way at one time: in all, and of one node. */
@@ -215,13 +217,14 @@ export class UpdateWorld {
     const guest = instance?.status?.guest;
     if (instance === undefined || guest === undefined || to === undefined) return;
     const { name, namespace, uid } = instance.metadata;
+    const restarts = (guest.restarts ?? 0) + (this.dying.has(name) ? 1 : 0);
     await this.client.apply(
       instances,
       {
         apiVersion: instance.apiVersion,
         kind: instance.kind,
         metadata: { name, namespace, uid },
-        status: { guest: { ...guest, runtimeVersion: to.version, qemuVersion: to.qemu ?? "" } },
+        status: { guest: { ...guest, restarts, runtimeVersion: to.version, qemuVersion: to.qemu ?? "" } },
       },
       { manager: AGENT_MANAGER, subresource: "status" },
     );

@@ -3,11 +3,14 @@ import type { Migration } from "../../../crds/migration.ts";
 
 export const isInPlace = ({ spec }: Pick<Migration, "spec">): boolean => spec.mode === "InPlace";
 
-/** Reasons for which a guest's QEMU cannot be replaced, whatever the new one is like: no fault of the new one. */
+/** Reasons, the operator's own and agents', for which a guest's QEMU cannot be replaced: no fault of the new one. */
 export const CANNOT: ReadonlySet<string> = new Set([
   "UpdateBlocked",
-  "MachineTypeUnknown",
-  "NoRoomInClaim",
-  "QEMUTooOld",
   "DeviceCannotMove",
+  "MachineTypeUnknown",
+  "CpuModelMissing",
+  "NoRoomInClaim",
+  "MemoryLimit",
+  "GuestNotRunning",
+  "QEMUTooOld",
 ]);

@@ -38,6 +38,24 @@ function updated({ migration }: MoveFacts): Problem {
     : { reason: "Updated", message };
 }
 
+/**
+ * Why the guest did not outlive the update. The record says Done for a new QEMU that died as soon as it ran, for the old one must not run
+ * again; a roll-out that took that for an update would go on to the next guest.
+ */
+function deathOf({ migration, instance }: MoveFacts): Problem | undefined {
+  const { instanceUid, guestRestarts = 0, sourceClaim, sourceNode = "" } = migration.status ?? {};
+  const guest = instance?.status?.guest;
+  if (instance?.metadata.uid !== instanceUid || guest === undefined || guest.claimUid !== sourceClaim?.uid) return undefined;
+  const again = (guest.restarts ?? 0) > guestRestarts;
+  if (guest.state !== "Failed" && !again) return undefined;
+  const why = guest.message === undefined ? "" : `: ${guest.message}`;
+  const then = again ? "; it was started again" : "";
+  return {
+    reason: "GuestEnded",
+    message: `the guest ended when the new QEMU on node ${sourceNode} had taken it over${why}${then}`,
+  };
+}
+
 /** The guest runs in the new QEMU. */
 export function planUpdated(facts: MoveFacts, record: Handover): MovePlan {
   const { migration, instance, source } = facts;
@@ -45,24 +63,31 @@ export function planUpdated(facts: MoveFacts, record: Handover): MovePlan {
   const silent = source.state === "Silent" ? ` (${source.message})` : "";
   const words = (message: string) => ({ reason: "Releasing", message: `the guest runs in the new QEMU; ${message}${silent}` });
   if (decide(facts, record).do !== "settled") return waitFor(facts, words(`node ${sourceNode} clears the old one away`));
+  const death = deathOf(facts);
+  if (death !== undefined) return finish(facts, "Failed", death);
   const guest = instance?.metadata.uid === instanceUid && instance !== undefined ? runningGuest(instance) : undefined;
   const end = finish(facts, "Succeeded", updated(facts));
   if (guest === undefined || guest.runtimeVersion === runtime?.to.version || lifeOf(source) === "dead") return end;
   return waitFor(facts, words(`node ${sourceNode} has yet to say so of the instance`), { forMs: TOLD_MS, late: () => end });
 }
 
-/** A guest that cannot be updated is not helped by another try: what helps is said with it. */
-const withWayOut = (cause: Cause): Cause =>
-  cause.reason === "NoRoomInClaim" && !cause.message.includes("restartedAt")
-    ? { ...cause, message: `${cause.message}; ${WAY_OUT}`, retryable: false }
-    : cause;
+/**
+ * A claim without room is not helped by another try, and what helps is said with it. Nor is a guest that has ended: started again it is
+ * in the current runtime, and the update of nothing would succeed.
+ */
+function lasting(cause: Cause): Cause {
+  if (cause.reason === "GuestEnded") return { ...cause, retryable: false };
+  if (cause.reason !== "NoRoomInClaim") return cause;
+  const isSaid = /move .* or restart/.test(cause.message);
+  return { ...cause, message: isSaid ? cause.message : `${cause.message}; ${WAY_OUT}`, retryable: false };
+}
 
 /** The attempt is over, and the guest runs on in the old QEMU. */
 export function planUpdateGivenUp(facts: MoveFacts, record: Handover): MovePlan {
   const { source, migration } = facts;
   const { sourceNode = "" } = migration.status ?? {};
   const cause = causeOf(facts);
-  const why = withWayOut(cause ?? UNKNOWN);
+  const why = lasting(cause ?? UNKNOWN);
   if (decide(facts, record).do === "settled") return afterFailure(facts, why);
   // The old QEMU is the right one, whatever becomes of the new one: nobody need wait for a node that says nothing.
   const isSilent = source.state === "Silent";

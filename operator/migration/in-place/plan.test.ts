@@ -106,6 +106,7 @@ describe("before it begins", () => {
       disks: [],
       policy: { maxPauseMs: 40, onStall: "Abort", timeoutMs: 120_000, tls: false },
       runtime: { from: { version: "r1", qemu: "10.0.2" }, to: { version: "r2", qemu: "10.0.13" } },
+      guestRestarts: 0,
     });
     expect(plan.message).toBe("node n1 prepares a new QEMU, from runtime r1 (QEMU 10.0.2) to runtime r2 (QEMU 10.0.13)");
   });
@@ -174,11 +175,31 @@ describe("decided", () => {
       { ...at("Done", source("Released")), instance: updatable({ state: "Stopped" }) },
       "Succeeded: Updated",
     ],
+    [
+      "the guest died of it",
+      { ...at("Done", source("Released")), instance: updatable({ state: "Failed" }) },
+      "Failed: GuestEnded",
+    ],
+    [
+      "the guest died of it, and was started again",
+      { ...at("Done", { ...source("Released"), guestRestarts: 2 }), instance: updatable({ state: "Starting", restarts: 3 }) },
+      "Failed: GuestEnded",
+    ],
+    [
+      "the guest had died before",
+      { ...at("Done", { ...source("Released"), guestRestarts: 2 }), instance: updatable({ runtimeVersion: "r2", restarts: 2 }) },
+      "Succeeded: Updated",
+    ],
     ["the instance is gone", { ...at("Done", source("Released")), instance: undefined }, "Succeeded: Updated"],
     ["cancelled too late", { ...cancelled("Done", source("Released")), instance: updated }, "Succeeded: TooLate"],
     ["given up, not cleared away", at("Source", { ...source("GivenUp"), ...noted("AgentIdle") }), "wait: GivingUp"],
     ["given up, to be tried again", at("Source", { ...through, ...noted("AgentIdle") }), "note: Retrying"],
     ["given up for good", at("Source", { ...through, ...noted("Timeout") }), "Failed: Timeout"],
+    [
+      "given up because the guest ended by itself",
+      at("Source", { ...source("GivenUp", { reason: "GuestEnded", retryable: true }), ...target("Released") }),
+      "Failed: GuestEnded",
+    ],
     ["cancelled", cancelled("Source", { ...through, ...noted("Cancelled") }), "Cancelled: Cancelled"],
     ["stopped meanwhile", at("Source", { ...through, ...noted("InstanceStopped") }), "Cancelled: InstanceStopped"],
     ["given up on a silent node", { ...at("Source", noted("AgentSilent")), source: silent }, "wait: GivingUp"],
@@ -202,6 +223,13 @@ describe("decided", () => {
     expect(plan.message).toBe(
       "its claim lacks 30 MiB for a second QEMU; move it to another node (a Migration with mode: Live), or restart it (a new spec.restartedAt): it then runs in the current runtime",
     );
+  });
+
+  it("leaves the agent's own way out as it is", () => {
+    const message =
+      "a second QEMU needs 64 MiB in the claim, and 3 MiB are free; move the instance to another node, or restart it";
+    const words = { reason: "NoRoomInClaim", message, retryable: false };
+    expect(planMove(updateFacts(at("Source", { ...source("GivenUp", words), ...target("Released") }))).message).toBe(message);
   });
 
   it("is no move of an instance that does not run in that runtime's claim", () =>

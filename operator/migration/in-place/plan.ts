@@ -92,6 +92,7 @@ function planBegin(facts: MoveFacts, instance: Instance, attempt: number, change
       disks: [],
       policy: updatePolicy(migration.spec, facts.updates),
       runtime: change,
+      guestRestarts: instance.status?.guest?.restarts ?? 0,
     },
     progressing: { status: "True", reason: "Updating", message: changeText(change) },
   };
