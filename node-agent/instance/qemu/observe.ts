@@ -103,6 +103,9 @@ async function observeSilent(
 
 async function observeGone(context: QemuContext, note: InstanceNote, run: Run): Promise<Observed> {
   const { instanceUid } = note;
+  // another process has taken the guest over since the note was read
+  const now = (await context.notes.read(instanceUid))?.run;
+  if (now?.pid !== run.pid) return observe(context, instanceUid);
   if (run.incoming && run.incoming.resumed !== true) return { state: "absent", note };
   const child = context.children.get(instanceUid);
   const ours = child !== undefined && child.pid === run.pid;
@@ -136,7 +139,9 @@ function endedInside(status: string, run: Run): Judgement | undefined {
 
 async function noteExit(context: QemuContext, instanceUid: string, run: Run, verdict: Judgement): Promise<GuestExit> {
   const exit: GuestExit = { ...verdict, at: timestamp(context.clock) };
-  await updateRun(context, instanceUid, run, (before) => (before.exit ? before : { ...before, exit }));
+  await updateRun(context, instanceUid, run, (before) =>
+    before.exit !== undefined || before.pid !== run.pid ? before : { ...before, exit },
+  );
   context.log.info({ instanceUid, pid: run.pid, reason: exit.reason }, `guest ended: ${exit.message}`);
   return exit;
 }

@@ -29,7 +29,7 @@ export interface UpdateTest {
   /** The guest runs, its log is whole and grows, it was booted once, and its agent answers. */
   expectRuns(wanted: MachinePlan, by?: QemuDriver): Promise<void>;
   /** Nothing of an update is left, and one QEMU. */
-  expectTidy(pid: number | undefined): Promise<void>;
+  expectTidy(pid: number | undefined, by?: QemuDriver): Promise<void>;
 }
 
 export function useUpdates(): UpdateTest {
@@ -83,12 +83,12 @@ export function useUpdates(): UpdateTest {
     expect(await by.pingGuestAgent(instanceUid, 5_000)).toBe(true);
   }
 
-  async function expectTidy(pid: number | undefined): Promise<void> {
+  async function expectTidy(pid: number | undefined, by: QemuDriver = guests.driver): Promise<void> {
     const { instanceUid, machine } = guests;
     expect((await readdir(machine.paths.instanceVm(instanceUid))).toSorted()).toEqual(["console.log", "qga", "qmp", "qmp2"]);
     expect((await readdir(machine.paths.instance(instanceUid))).toSorted()).toEqual(["lock", "note.json", "stderr.log", "vm"]);
     expect(await machine.processes()).toEqual([pid]);
-    const run = (await guests.driver.observe(instanceUid)).note?.run;
+    const run = (await by.observe(instanceUid)).note?.run;
     expect([run?.pid, run?.next, run?.previous]).toEqual([pid, undefined, undefined]);
     const qmp = await QmpSession.connect(join(machine.paths.instanceVm(instanceUid), "qmp2"));
     expect(await qmp.execute("query-migrate-parameters")).toMatchObject({ mode: "normal" });
