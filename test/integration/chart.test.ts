@@ -56,6 +56,14 @@ describe("values", () => {
     expect(said).toContain("daemonset.apps/drover-agent");
   });
 
+  it("name another runtime than that of the other images' tag", async () => {
+    const lines = (await render("image.runtime=registry.example/qemu:next"))
+      .split("\n")
+      .filter((line) => line.includes("image: "));
+    expect(lines.filter((line) => line.includes("-runtime:"))).toEqual([]);
+    expect(lines.filter((line) => line.trim() === "image: registry.example/qemu:next")).toHaveLength(1);
+  });
+
   it("need no second upgrade: the same values change nothing", async () => {
     const before = await kubectl.accepted([
       "get",

@@ -20,6 +20,10 @@ app.kubernetes.io/component: {{ .component }}
 {{ .root.Values.image.repository }}-{{ .component }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
+{{- define "drover.runtimeImage" -}}
+{{ .Values.image.runtime | default (include "drover.image" (dict "root" . "component" "runtime")) }}
+{{- end }}
+
 {{- define "drover.holderImage" -}}
 {{ .Values.claims.holderImage | default (include "drover.image" (dict "root" . "component" "holder")) }}
 {{- end }}
