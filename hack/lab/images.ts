@@ -43,7 +43,7 @@ const inputsIn = (target: ImageTarget, set: ImageSet): string[] =>
   set === "dev" && inputs[target] === code ? packages : inputs[target];
 
 const SUITE = "trixie";
-const BASE = `localhost/drover-lab-base:${SUITE}`;
+const baseName = (suite: string): string => `localhost/drover-lab-base:${suite}`;
 const NODE = "localhost/drover-lab-node:24";
 
 /**
@@ -124,27 +124,37 @@ const fillNode =
     await writeFile(join(context, "etc", "npmrc"), `${settings.join("\n")}\n`);
   };
 
-/** The images that others stand on. Gives a key that changes with them. */
-const ensureBases = async (lab: Lab, progress: Progress): Promise<string> => {
-  const base = await ensureBaseTar(lab, SUITE, progress);
-  const baseKey = await hashOf(lab.checkout, ["hack/images/base.Containerfile"], [base.key]);
-  const nodeKey = await hashOf(lab.checkout, ["hack/images/node.Containerfile"], [baseKey, process.version, NPM]);
-  if (!(await hasImage(lab, NODE, nodeKey)) || !(await hasImage(lab, BASE, baseKey))) {
-    await progress.step("base images for building", async () => {
-      const fill = async (context: string): Promise<void> => cp(base.path, join(context, "base.tar"));
-      await buildBase(lab, { name: BASE, key: baseKey, containerfile: "base.Containerfile", fill });
-      const args = ["--build-arg", `BASE=${BASE}`];
-      await buildBase(lab, { name: NODE, key: nodeKey, containerfile: "node.Containerfile", fill: fillNode(lab), args });
-    });
-  }
-  return nodeKey;
+/** A Debian to build on. Gives a key that changes with it. */
+const ensureBase = async (lab: Lab, suite: string, progress: Progress): Promise<string> => {
+  const base = await ensureBaseTar(lab, suite, progress);
+  const key = await hashOf(lab.checkout, ["hack/images/base.Containerfile"], [base.key]);
+  const fill = async (context: string): Promise<void> => cp(base.path, join(context, "base.tar"));
+  await buildBase(lab, { name: baseName(suite), key, containerfile: "base.Containerfile", fill });
+  return key;
 };
 
-const buildTarget = async (lab: Lab, target: string, ...named: string[]): Promise<void> => {
+/** The images that others stand on. */
+const ensureBases = (lab: Lab, progress: Progress): Promise<void> =>
+  progress.step("base images for building", async () => {
+    const key = await hashOf(
+      lab.checkout,
+      ["hack/images/node.Containerfile"],
+      [await ensureBase(lab, SUITE, progress), process.version, NPM],
+    );
+    const args = ["--build-arg", `BASE=${baseName(SUITE)}`];
+    await buildBase(lab, { name: NODE, key, containerfile: "node.Containerfile", fill: fillNode(lab), args });
+  });
+
+const buildTarget = async (lab: Lab, target: string, more: string[] = [], suite = SUITE): Promise<void> => {
   const file = join(lab.checkout, "manifests", "Containerfile");
-  const args = ["--layers", "--build-arg", `BASE=${BASE}`, "--build-arg", `NODE=${NODE}`, "--target", target, ...named];
+  const args = ["--layers", "--build-arg", `BASE=${baseName(suite)}`, "--build-arg", `NODE=${NODE}`, "--target", target, ...more];
   await buildah(lab, ["bud", ...args, "-f", file, lab.checkout], 1_200_000);
 };
+
+const archiveImage = (lab: Lab, name: string, archive: string): Promise<string> =>
+  madeOnce(archive, async (temporary) => {
+    await buildah(lab, ["push", "--quiet", name, `docker-archive:${temporary}:${name}`], 300_000);
+  });
 
 /** Stages that more than one image comes from. */
 const buildShared = async (lab: Lab): Promise<void> => {
@@ -154,15 +164,17 @@ const buildShared = async (lab: Lab): Promise<void> => {
 
 const buildOne = async (lab: Lab, target: ImageTarget, archive: string): Promise<void> => {
   const name = imageName(target);
-  await buildTarget(lab, target, "-t", name);
-  await madeOnce(archive, async (temporary) => {
-    await buildah(lab, ["push", "--quiet", name, `docker-archive:${temporary}:${name}`], 300_000);
-  });
+  await buildTarget(lab, target, ["-t", name]);
+  await archiveImage(lab, name, archive);
 };
+
+/** Key of what every image is made by. */
+const recipeKey = (lab: Lab, suite: string): Promise<string> =>
+  hashOf(lab.checkout, ["manifests/Containerfile", ".dockerignore"], [suite]);
 
 /** All of Drover's images as archives in the cache; builds only those whose inputs have changed. */
 export const ensureImages = async (lab: Lab, progress: Progress, set: ImageSet): Promise<BuiltImage[]> => {
-  const base = await hashOf(lab.checkout, ["manifests/Containerfile", ".dockerignore"], [SUITE]);
+  const base = await recipeKey(lab, SUITE);
   const directory = join(lab.cache, "images");
   const wanted = await Promise.all(
     targets.map(async (target): Promise<BuiltImage> => {
@@ -187,4 +199,32 @@ export const ensureImages = async (lab: Lab, progress: Progress, set: ImageSet):
     }),
   );
   return wanted;
+};
+
+const OTHER_SUITE = { base: "bookworm", qemu: "bookworm-backports" };
+
+/** A runtime with another QEMU than the lab's own, for what replaces one by the other under a guest: that of Debian 12's backports. */
+export const OTHER_RUNTIME = "localhost/drover-runtime:bookworm";
+
+const otherRuntime = async (lab: Lab): Promise<BuiltImage> => {
+  const texts = [await recipeKey(lab, OTHER_SUITE.base), OTHER_SUITE.qemu];
+  const key = await hashOf(lab.checkout, inputs.runtime, texts);
+  return { target: "runtime", name: OTHER_RUNTIME, key, archive: join(lab.cache, "images", `other-runtime-${key}.tar`) };
+};
+
+/** Whether `ensureOtherRuntime` has nothing to build. */
+export const hasOtherRuntime = async (lab: Lab): Promise<boolean> => exists((await otherRuntime(lab)).archive);
+
+/** That runtime as an archive in the cache. Built for those who ask only: it takes minutes, and nothing else needs it. */
+export const ensureOtherRuntime = async (lab: Lab, progress: Progress): Promise<BuiltImage> => {
+  const image = await otherRuntime(lab);
+  if (await exists(image.archive)) return image;
+  await progress.step(`image ${image.name}`, async () => {
+    await ensureBase(lab, OTHER_SUITE.base, progress);
+    const args = ["--build-arg", `QEMU_SUITE=${OTHER_SUITE.qemu}`, "-t", image.name];
+    await buildTarget(lab, "runtime", args, OTHER_SUITE.base);
+    await archiveImage(lab, image.name, image.archive);
+  });
+  await keepNewest(join(lab.cache, "images"), "other-runtime-", 2);
+  return image;
 };

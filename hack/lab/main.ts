@@ -8,6 +8,7 @@ import * as faults from "./faults.ts";
 import { nodeNamed, thisLab, type Lab } from "./identity.ts";
 import { ensureImages } from "./images.ts";
 import { inNodeCommand } from "./node/node.ts";
+import { bringOtherRuntime } from "./other-runtime.ts";
 import { preflight } from "./preflight.ts";
 import { makeProgress, type Progress } from "./progress.ts";
 import { LabError } from "./run.ts";
@@ -70,6 +71,11 @@ const commands: Record<string, Command> = {
       const images = await ensureImages(lab, progress, "all");
       for (const image of images) progress.note(`${image.name} ${image.archive}`);
     },
+  },
+  "other-runtime": {
+    usage: "other-runtime",
+    about: "puts a runtime with another QEMU on the nodes, for the chart's image.runtime",
+    run: async (lab, _, progress) => progress.note(await bringOtherRuntime(lab, progress)),
   },
   guest: {
     usage: "guest",
