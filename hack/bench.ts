@@ -2,9 +2,7 @@
  * `make bench`: what Drover costs, measured on the lab. Figures go to build/bench.json, a table to standard output and
  * docs/bench.md. Its objects go when it ends; KEEP=1 leaves the lab. Exit status 1 when it could not measure, not when a goal is missed.
  */
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
-import path from "node:path";
+import { writeMeasured } from "./bench/document.ts";
 import { figure, missed, table, type Bench } from "./bench/figures.ts";
 import { measureMemory } from "./bench/memory.ts";
 import { emptyNodeMb } from "./bench/processes.ts";
@@ -16,7 +14,6 @@ import { measureWrites } from "./bench/writes.ts";
 import { observer } from "./kit/guest.ts";
 import { labCommand } from "./kit/lab-command.ts";
 
-const root = path.resolve(import.meta.dirname, "..");
 const ROUNDS = { starts: 5, silences: 3 };
 const RUNNING = 11;
 const COUNTS = [100, 300] as const;
@@ -116,17 +113,9 @@ const measure = async (world: World): Promise<Bench> => {
   };
 };
 
-const DOCUMENT = path.join(root, "docs/bench.md");
-const MARK = "<!-- measured: the rest is written by make bench -->";
-
 const publish = async (bench: Bench): Promise<void> => {
   const figures = Object.fromEntries(Object.entries(bench).map(([name, { figure: one }]) => [name, one]));
-  await mkdir(path.join(root, "build"), { recursive: true });
-  await writeFile(path.join(root, "build/bench.json"), `${JSON.stringify(figures, undefined, 2)}\n`);
-  const [head = ""] = (await readFile(DOCUMENT, "utf8")).split(MARK);
-  const date = new Date().toISOString().slice(0, 10);
-  const machine = `Measured ${date} on a lab of three nodes on one machine with ${availableParallelism()} cores, without KVM (TCG), userspace datapath.`;
-  await writeFile(DOCUMENT, `${head}${MARK}\n\n${machine}\n\n${table(bench)}\n`);
+  await writeMeasured("bench", figures, table(bench));
   process.stdout.write(`\n${table(bench)}\n`);
   const names = missed(bench);
   note(names.length === 0 ? "all goals are met" : `goals missed: ${names.join(", ")}`);

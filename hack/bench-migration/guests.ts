@@ -33,7 +33,7 @@ export const makeDrover = async (
   return { of, guest: new DroverGuest(of, ground.moves, ground.tls) };
 };
 
-interface Like {
+export interface Like {
   node: string;
   argv: string[];
   runtimeVersion: string;
@@ -42,7 +42,7 @@ interface Like {
 }
 
 /** What another guest needs to be the same machine as an instance that runs. */
-const likeOf = async (of: Instance): Promise<Like> => {
+export const likeOf = async (of: Instance): Promise<Like> => {
   const { nodeName: node, guest, nics } = of.status ?? {};
   const logicalPort = nics?.[0]?.port;
   if (node === undefined || guest?.pid === undefined || guest.runtimeVersion === undefined || logicalPort === undefined)
@@ -55,7 +55,7 @@ const likeOf = async (of: Instance): Promise<Like> => {
 };
 
 /** Addresses outside what the network gives to instances; see the bench's network. */
-const addressOf = (number: number): { mac: string; ipv4: string } => ({
+export const addressOf = (number: number): { mac: string; ipv4: string } => ({
   mac: `02:51:00:00:00:${number.toString(16).padStart(2, "0")}`,
   ipv4: `10.77.254.${number}`,
 });

@@ -2,7 +2,8 @@
 import { median } from "../bench/figures.ts";
 import type { Sample } from "./measure.ts";
 import type { Way } from "./plan.ts";
-import { casesOf, silence, total } from "./report.ts";
+import { casesOf } from "./compare.ts";
+import { silence, total } from "./report.ts";
 import { WORDS } from "./text.ts";
 
 const COLOURS: Readonly<Record<Way, string>> = { hand: "#5b6770", drover: "#1f6feb", libvirt: "#b8860b", stop: "#c0392b" };

@@ -25,6 +25,8 @@ export interface Launch {
   /** Name of the socket in `home` that QEMU connects to; with .log that of the file of what it says. */
   monitor: string;
   args: readonly string[];
+  /** A program and its arguments that becomes the command it is given, run on the node. */
+  by?: readonly string[];
 }
 
 /** A QEMU and its monitor. */
@@ -88,8 +90,9 @@ export class Machine {
 }
 
 /** Starts it and resolves when its monitor answers; throws with its words when it does not. */
-export const startQemu = async ({ node, runtime, disk, home, monitor, args }: Launch): Promise<Machine> => {
+export const startQemu = async ({ node, runtime, disk, home, monitor, args, by = [] }: Launch): Promise<Machine> => {
   const [program = "", ...rest] = await inNodeCommand(nodeNamed(lab(), node), [
+    ...by,
     "sh",
     script,
     runtime,

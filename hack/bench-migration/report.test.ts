@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import type { Sample } from "./measure.ts";
 import { picture } from "./picture.ts";
 import type { Kind, Way } from "./plan.ts";
-import { courses, reportOf, switchover, verdictOf } from "./report.ts";
+import { verdictOf } from "./compare.ts";
+import { courses, reportOf, switchover } from "./report.ts";
 import { caseTable, figures, figureTable } from "./text.ts";
 
 const sample = (way: Way, of: string, silenceMs: number, more: Partial<Sample> = {}): Sample => ({

@@ -1,75 +1,35 @@
 /** From moves to figures: medians with 95 % intervals, and ratios to moves by hand. Pure. */
 import { median } from "../bench/figures.ts";
+import {
+  casesOf,
+  compare,
+  present,
+  SEED,
+  type Choice as ChoiceOf,
+  type Measure as MeasureOf,
+  type Report,
+  type Row,
+} from "./compare.ts";
 import type { Sample } from "./measure.ts";
 import type { Step } from "./mover.ts";
-import type { Kind, Way } from "./plan.ts";
-import { medianOf, ratioOf, seeded, slopeOf, type Estimate, type Strata } from "./statistics.ts";
+import type { Way } from "./plan.ts";
+import { medianOf, seeded, slopeOf, type Estimate } from "./statistics.ts";
 
-export interface Row {
-  unit: string;
-  value: Estimate;
-  baseline?: Estimate;
-  ratio?: Estimate;
-  what: string;
-  baselineIs?: string;
-  /** low: of the value's interval, for what should not be there at all. */
-  goal?: { of: "value" | "low" | "ratio"; most?: number; least?: number };
-}
-
-export type Report = Record<string, Row>;
-
-const SEED = 20_261_123;
 const MIB = 2 ** 20;
 
-type Measure = (sample: Sample) => number;
-
-interface Choice {
-  way: Way;
-  kind?: Kind;
-  cases?: readonly string[];
-}
-
-/** Values of each case that both have been measured in, in the same order. */
-const strataOf = (samples: readonly Sample[], of: Measure, choices: readonly Choice[]): Strata[] => {
-  const chosen = choices.map(({ way, kind = "usual", cases }) =>
-    samples.filter((one) => one.way === way && one.kind === kind && (cases === undefined || cases.includes(one.case))),
-  );
-  const names = [...new Set(samples.map((one) => one.case))];
-  const shared = names.filter((name) => chosen.every((some) => some.some((one) => one.case === name)));
-  return chosen.map((some) => shared.map((name) => some.filter((one) => one.case === name).map(of)));
-};
-
-export const casesOf = (samples: readonly Sample[]): string[] => [...new Set(samples.map((one) => one.case))];
-
-/** Median of what was measured, or nothing where nothing was. */
-export const level = (samples: readonly Sample[], of: Measure, choice: Choice): Estimate | undefined => {
-  const [strata = []] = strataOf(samples, of, [choice]);
-  return strata.length === 0 ? undefined : medianOf(strata, seeded(SEED));
-};
+type Measure = MeasureOf<Sample>;
+type Choice = ChoiceOf<Sample>;
 
 export const silence: Measure = (one) => one.silenceMs;
 export const pause: Measure = (one) => one.pauseMs;
 export const total: Measure = (one) => one.totalMs;
 export const sent: Measure = (one) => one.sentBytes / MIB;
 
-/** Drover against the hand, and libvirt against the hand. */
-const compare = (
-  samples: readonly Sample[],
-  of: Measure,
-  ours: Choice,
-  theirs: Choice,
-  row: Omit<Row, "value" | "baseline" | "ratio">,
-): Row | undefined => {
-  const [a = [], b = []] = strataOf(samples, of, [ours, theirs]);
-  if (a.length === 0) return undefined;
-  const random = seeded(SEED);
-  return { ...row, value: medianOf(a, random), baseline: medianOf(b, random), ratio: ratioOf(a, b, random) };
-};
-
 const HAND: Choice = { way: "hand" };
 const DROVER: Choice = { way: "drover" };
 const byHand = "by hand";
 
+/** Drover against the hand, and libvirt against the hand. */
 const againstHand = (samples: readonly Sample[]): Record<string, Row | undefined> => {
   const rows: Record<string, Row | undefined> = {};
   const goal = { of: "ratio", most: 1.15 } as const;
@@ -144,7 +104,7 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
 
 export const reportOf = (samples: readonly Sample[]): Report => {
   const small = casesOf(samples).filter((name) => name.startsWith("1g"));
-  const rows: Record<string, Row | undefined> = {
+  return present({
     ...againstHand(samples),
     pingSilenceNorthdFrozen: compare(
       samples,
@@ -182,17 +142,7 @@ export const reportOf = (samples: readonly Sample[]): Report => {
       },
     ),
     ...agents(samples),
-  };
-  return Object.fromEntries(Object.entries(rows).flatMap(([name, row]) => (row === undefined ? [] : [[name, row] as const])));
-};
-
-export type Verdict = "met" | "missed" | "none";
-
-/** By the value itself; its interval is printed beside it. */
-export const verdictOf = ({ goal, value, ratio }: Row): Verdict => {
-  const one = goal?.of === "ratio" ? ratio?.value : goal?.of === "low" ? value.low : value.value;
-  if (goal === undefined || one === undefined) return "none";
-  return one <= (goal.most ?? Number.POSITIVE_INFINITY) && one >= (goal.least ?? Number.NEGATIVE_INFINITY) ? "met" : "missed";
+  });
 };
 
 export interface TimelineStep {

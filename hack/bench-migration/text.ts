@@ -2,20 +2,8 @@
 import { figure, type Figure } from "../bench/figures.ts";
 import type { Sample } from "./measure.ts";
 import type { Way } from "./plan.ts";
-import {
-  casesOf,
-  courses,
-  level,
-  pause,
-  sent,
-  silence,
-  switchover,
-  total,
-  verdictOf,
-  type Report,
-  type Row,
-  type TimelineStep,
-} from "./report.ts";
+import { casesOf, level, verdictOf, type Report, type Row } from "./compare.ts";
+import { courses, pause, sent, silence, switchover, total, type TimelineStep } from "./report.ts";
 import type { Estimate } from "./statistics.ts";
 
 const round = (value: number): number => Number(value.toPrecision(Math.abs(value) >= 100 ? 4 : 3));
