@@ -16,7 +16,8 @@ export interface Memory {
   touched: number;
 }
 
-const accounts = async (node: string, claimUid: string): Promise<{ usage: number; pageCache: number }> => {
+/** What is charged to the guest of a claim, in bytes, and how much of that is page cache. */
+export const accountsOf = async (node: string, claimUid: string): Promise<{ usage: number; pageCache: number }> => {
   // systemd's names have underscores
   const pattern = `*pod${claimUid.replaceAll("-", "?")}*/drover`;
   const found = await inNode(node, "find", ["/sys/fs/cgroup", "-type", "d", "-path", pattern]);
@@ -49,7 +50,7 @@ export const measureMemory = async (of: Instance, ramMib: number, probe: Probe):
     throw new Error(`${of.metadata.name} does not run: ${JSON.stringify(of.status)}`);
   await statusWithin(probe, ip, 90);
   await ask(probe, ip, `/eat/${ramMib - GUEST_OWN_MIB}`);
-  const { usage, pageCache } = await accounts(nodeName, guest.claimUid);
+  const { usage, pageCache } = await accountsOf(nodeName, guest.claimUid);
   const ram = await ramResident(nodeName, guest.pid);
   const ramBytes = ramMib * MIB;
   return {
