@@ -5,10 +5,11 @@
 #   make test         everything that must pass; make check is its quick part
 #   make bench        figures
 #   make bench-migration  moves compared: by hand, by Drover, by libvirt, with the guest standing still (MOVES=3 CASES=1g-idle: less)
+#   make bench-update     updates of QEMU under running guests: by hand, by Drover, and a whole node (UPDATES=3 FLEET=0: less)
 #   make chaos        every fault in every phase of a move (PHASE= and FAULT= pick some; it goes on where it was broken off)
 NODE := hack/bootstrap.sh node
 
-.PHONY: lab lab-down lab-status reload images guest check test demo bench bench-migration chaos
+.PHONY: lab lab-down lab-status reload images guest check test demo bench bench-migration bench-update chaos
 .NOTPARALLEL:
 
 lab:
@@ -44,6 +45,9 @@ bench:
 
 bench-migration:
 	@$(NODE) hack/bench-migration.ts
+
+bench-update:
+	@$(NODE) hack/bench-update.ts
 
 chaos:
 	@$(NODE) hack/chaos.ts

@@ -7,7 +7,7 @@ import { Informer, KubeClient } from "../../kube/index.ts";
 import { NAMESPACE } from "../bench/world.ts";
 import { instance } from "../kit/guest.ts";
 import { inNode, lab } from "../lab/index.ts";
-import type { Moved, Mover, Step } from "./mover.ts";
+import type { Mark, Moved, Mover, Step } from "./mover.ts";
 import { readTraces } from "./traces.ts";
 
 const MOVE_MS = 300_000;
@@ -63,11 +63,82 @@ const reached = ({ status }: Migration): Step[] => {
   return steps.filter(([, is]) => is).map(([step]) => step);
 };
 
+/** What a Migration came to; times in ms. */
+interface CarriedOut {
+  end: Migration;
+  totalMs: number;
+  course: Mark[];
+}
+
+/** Makes a Migration, and resolves when it has ended, however it did. Throws with what it shows when it does not end. */
+export const carryOut = async (
+  watch: MoveWatch,
+  spec: Migration["spec"],
+  onSwitchover: () => void = () => undefined,
+): Promise<CarriedOut> => {
+  const name = `bench-${process.pid}-${++serial}`;
+  const { promise, resolve, reject } = Promise.withResolvers<Migration>();
+  let last: Migration | undefined;
+  let begun = performance.now();
+  const course = new Map<Step, number>();
+  const stop = watch.on(name, (now) => {
+    last = now;
+    for (const mark of reached(now)) if (!course.has(mark)) course.set(mark, performance.now() - begun);
+    const { phase, handover } = now.status ?? {};
+    if (handover?.state === "Handover") onSwitchover();
+    if (phase === "Succeeded" || phase === "Failed" || phase === "Cancelled") resolve(now);
+  });
+  const late = setTimeout(() => reject(new Error(`no end within ${MOVE_MS / 1000} s`)), MOVE_MS);
+  try {
+    const metadata = { name, namespace: NAMESPACE };
+    begun = performance.now();
+    await watch.client.apply(
+      migrations,
+      { apiVersion: "drover.dev/v1alpha1", kind: "Migration", metadata, spec },
+      { manager: "bench" },
+    );
+    const end = await promise;
+    const totalMs = performance.now() - begun;
+    if (end.status?.phase !== "Succeeded") throw new Error("it did not succeed");
+    return { end, totalMs, course: [...course].map(([mark, ms]) => ({ mark, ms })) };
+  } catch (cause) {
+    throw new Error(`Migration ${name} ${JSON.stringify(spec)}: ${JSON.stringify(last?.status)}`, { cause });
+  } finally {
+    clearTimeout(late);
+    stop();
+  }
+};
+
+/** Traces of an instance's QEMUs; each file gets a second name, which outlives the instance's directory. */
+export class KeptTraces {
+  readonly #uid: string;
+
+  constructor(uid: string) {
+    this.#uid = uid;
+  }
+
+  async keep(): Promise<void> {
+    const script =
+      'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log; do [ -e "$f" ] && ln -f "$f" "$1/$0.$(stat -c %i "$f")"; done; true';
+    for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script, this.#uid, TRACES]);
+  }
+
+  async read(): Promise<string[]> {
+    await this.keep();
+    return readTraces(`${TRACES}/${this.#uid}.*`);
+  }
+
+  async remove(): Promise<void> {
+    for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", 'rm -f "$1/$0".*', this.#uid, TRACES]);
+  }
+}
+
 export class DroverGuest implements Mover {
   readonly way = "drover";
   readonly address: string;
   readonly #watch: MoveWatch;
   readonly #tls: boolean;
+  readonly #traces: KeptTraces;
   #now: Instance;
 
   constructor(of: Instance, watch: MoveWatch, tls: boolean) {
@@ -76,6 +147,7 @@ export class DroverGuest implements Mover {
     this.address = ip;
     this.#watch = watch;
     this.#tls = tls;
+    this.#traces = new KeptTraces(of.metadata.uid);
     this.#now = of;
   }
 
@@ -85,63 +157,25 @@ export class DroverGuest implements Mover {
 
   async move(to: string, onSwitchover: () => void = () => undefined): Promise<Moved> {
     const instanceName = this.#now.metadata.name;
-    const name = `bench-${process.pid}-${++serial}`;
-    await this.#keepTraces();
-    const { promise, resolve, reject } = Promise.withResolvers<Migration>();
-    let last: Migration | undefined;
-    let begun = performance.now();
-    const course = new Map<Step, number>();
-    const stop = this.#watch.on(name, (now) => {
-      last = now;
-      for (const mark of reached(now)) if (!course.has(mark)) course.set(mark, performance.now() - begun);
-      const { phase, handover } = now.status ?? {};
-      if (handover?.state === "Handover") onSwitchover();
-      if (phase === "Succeeded" || phase === "Failed" || phase === "Cancelled") resolve(now);
-    });
-    const late = setTimeout(() => reject(new Error(`no end within ${MOVE_MS / 1000} s`)), MOVE_MS);
-    try {
-      const metadata = { name, namespace: NAMESPACE };
-      const spec = { instance: instanceName, target: { node: to }, mode: "Live" as const };
-      begun = performance.now();
-      await this.#watch.client.apply(
-        migrations,
-        { apiVersion: "drover.dev/v1alpha1", kind: "Migration", metadata, spec },
-        { manager: "bench" },
-      );
-      const end = await promise;
-      const totalMs = performance.now() - begun;
-      this.#check(end);
-      this.#now = await instance(NAMESPACE, instanceName);
-      const timeline = end.status?.source?.timeline;
-      const steps = [...course].map(([mark, ms]) => ({ mark, ms }));
-      return { totalMs, course: steps, ...(timeline === undefined ? {} : { timeline }) };
-    } catch (cause) {
-      throw new Error(`Migration ${name} of ${instanceName} to ${to}: ${JSON.stringify(last?.status)}`, { cause });
-    } finally {
-      clearTimeout(late);
-      stop();
-    }
+    await this.#traces.keep();
+    const spec = { instance: instanceName, target: { node: to }, mode: "Live" as const };
+    const { end, totalMs, course } = await carryOut(this.#watch, spec, onSwitchover);
+    this.#check(end);
+    this.#now = await instance(NAMESPACE, instanceName);
+    const timeline = end.status?.source?.timeline;
+    return { totalMs, course, ...(timeline === undefined ? {} : { timeline }) };
   }
 
-  async traces(): Promise<string[]> {
-    await this.#keepTraces();
-    return readTraces(`${TRACES}/${this.#now.metadata.uid}.*`);
+  traces(): Promise<string[]> {
+    return this.#traces.read();
   }
 
-  async remove(): Promise<void> {
-    for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", 'rm -f "$1/$0".*', this.#now.metadata.uid, TRACES]);
+  remove(): Promise<void> {
+    return this.#traces.remove();
   }
 
   #check({ status }: Migration): void {
-    if (status?.phase !== "Succeeded") throw new Error("it did not succeed");
-    if (status.policy?.tls !== this.#tls)
-      throw new Error(`the chart's migration.tls is ${status.policy?.tls}, but TLS with TLS is to be compared (TLS=0: without)`);
-  }
-
-  /** Every stderr log of its QEMUs gets a second name, which outlives the instance's directory. */
-  async #keepTraces(): Promise<void> {
-    const script =
-      'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log; do [ -e "$f" ] && ln -f "$f" "$1/$0.$(stat -c %i "$f")"; done; true';
-    for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script, this.#now.metadata.uid, TRACES]);
+    if (status?.policy?.tls !== this.#tls)
+      throw new Error(`the chart's migration.tls is ${status?.policy?.tls}, but TLS with TLS is to be compared (TLS=0: without)`);
   }
 }

@@ -42,11 +42,11 @@ export interface Watch {
 export const MOVERS = ["n1", "n2"] as const;
 
 /** What comes late counts too. */
-const AFTER_MS = 700;
-const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+export const AFTER_MS = 700;
+export const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** A guest that answers may still have lost its disk. */
-const stillWrites = async (probe: Probe, address: string): Promise<void> => {
+export const stillWrites = async (probe: Probe, address: string): Promise<void> => {
   const { lastAcked } = await statusWithin(probe, address, 30);
   const written = async (): Promise<boolean> => (await status(probe, address)).lastAcked > lastAcked;
   await eventually(written, 10, `the guest at ${address} writes to its disk after the move`);

@@ -39,7 +39,8 @@ export interface Plan {
 
 const WAYS: readonly Way[] = ["hand", "drover", "libvirt", "stop"];
 
-const picked = <T extends string>(text: string | undefined, all: readonly T[], variable: string): readonly T[] => {
+/** Names of a list, with commas between them; all when nothing is said. Throws a sentence when one is unknown. */
+export const picked = <T extends string>(text: string | undefined, all: readonly T[], variable: string): readonly T[] => {
   if (text === undefined || text === "") return all;
   return text.split(",").map((name) => {
     const found = all.find((one) => one === name);
@@ -48,7 +49,8 @@ const picked = <T extends string>(text: string | undefined, all: readonly T[], v
   });
 };
 
-const count = (env: Record<string, string | undefined>, variable: string, usual: number): number => {
+/** A variable that is a whole number. Throws a sentence when it is none. */
+export const count = (env: Record<string, string | undefined>, variable: string, usual: number): number => {
   const text = env[variable];
   if (text === undefined || text === "") return usual;
   const number = Number(text);

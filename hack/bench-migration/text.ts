@@ -7,7 +7,7 @@ import { courses, pause, sent, silence, switchover, total, type TimelineStep } f
 import type { Estimate } from "./statistics.ts";
 
 const round = (value: number): number => Number(value.toPrecision(Math.abs(value) >= 100 ? 4 : 3));
-const withInterval = ({ value, low, high }: Estimate): string =>
+export const withInterval = ({ value, low, high }: Estimate): string =>
   low === high ? String(round(value)) : `${round(value)} [${round(low)}-${round(high)}]`;
 
 const goalText = (row: Row): string => {

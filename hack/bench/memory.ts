@@ -16,14 +16,20 @@ export interface Memory {
   touched: number;
 }
 
-/** What is charged to the guest of a claim, in bytes, and how much of that is page cache. */
-export const accountsOf = async (node: string, claimUid: string): Promise<{ usage: number; pageCache: number }> => {
+/** Directory of a node with the account of a claim's memory. */
+export const accountOf = async (node: string, claimUid: string): Promise<string> => {
   // systemd's names have underscores
   const pattern = `*pod${claimUid.replaceAll("-", "?")}*/drover`;
   const found = await inNode(node, "find", ["/sys/fs/cgroup", "-type", "d", "-path", pattern]);
   const all = found.split("\n").filter((path) => path !== "");
   const directory = all.find((path) => path.startsWith("/sys/fs/cgroup/memory/")) ?? all[0];
   if (directory === undefined) throw new Error(`${node} has no cgroup drover/ of claim ${claimUid}`);
+  return directory;
+};
+
+/** What is charged to the guest of a claim, in bytes, and how much of that is page cache. */
+export const accountsOf = async (node: string, claimUid: string): Promise<{ usage: number; pageCache: number }> => {
+  const directory = await accountOf(node, claimUid);
   const v1 = directory.startsWith("/sys/fs/cgroup/memory/");
   const usage = Number(await inNode(node, "cat", [`${directory}/${v1 ? "memory.usage_in_bytes" : "memory.current"}`]));
   const stat = await inNode(node, "cat", [`${directory}/memory.stat`]);

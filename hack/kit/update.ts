@@ -4,7 +4,7 @@ import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
 import { tapName } from "../../crds/names.ts";
 import { accountsOf } from "../bench/memory.ts";
-import { inNode, lab } from "../lab/index.ts";
+import { inNode } from "../lab/index.ts";
 import { apply, eventually, get } from "./cluster.ts";
 
 export const isOver = ({ status }: Migration): boolean => ["Succeeded", "Failed", "Cancelled"].includes(status?.phase ?? "");
@@ -106,6 +106,3 @@ export const heldBy = async (of: Instance): Promise<Held> => {
 /** Versions of the runtimes that lie on a node, whatever its agent says of them. */
 export const runtimeDirectories = async (node: string): Promise<string[]> =>
   (await inNode(node, "ls", ["/var/lib/drover/runtime"])).split("\n").filter((name) => name !== "current" && name !== "");
-
-/** Names of the nodes. */
-export const nodeNames = (): string[] => lab().nodes.map(({ name }) => name);
