@@ -12,9 +12,12 @@ import { formatBytes } from "../crds/quantity.ts";
 import { get, images, kubectl, networkManifest, poolManifest, virtualMachine, waitFor } from "./kit/cluster.ts";
 import { labCommand } from "./kit/lab-command.ts";
 import { addressOf, ask, checkDisk, instance, observer, processOf, statusWithin, whileEchoing } from "./kit/guest.ts";
+import { upgradeDrover } from "./kit/upgrade.ts";
+import { thisLab } from "./lab/identity.ts";
 import { lab } from "./lab/index.ts";
+import { bringOtherRuntime } from "./lab/other-runtime.ts";
 import type { Probe } from "./lab/probe.ts";
-import { run } from "./lab/run.ts";
+import { makeProgress } from "./lab/progress.ts";
 
 interface Figures {
   /** From `kubectl apply` until the first virtual machine answers on its network. */
@@ -33,6 +36,12 @@ interface Figures {
   migrationMs: number;
   ramBytes: number;
   diskBytes: number;
+  /** How long the guest stood still when its QEMU was replaced. */
+  updatePauseMs: number;
+  /** Longest silence of it meanwhile. */
+  updateSilenceMs: number;
+  /** From applying the Migration until it has succeeded. */
+  updateMs: number;
 }
 
 const SYSTEM = "drover-system";
@@ -114,13 +123,44 @@ const move = async (
   };
 };
 
+/** The QEMU under web is replaced by that of the new runtime, while it writes, and while a client talks to it. */
+const update = async (probe: Probe, web: string): Promise<Pick<Figures, "updatePauseMs" | "updateSilenceMs" | "updateMs">> => {
+  const before = await instance("default", "web");
+  tell("web's QEMU is replaced by the new one, on its own node, while it writes to disk and memory and the client talks to it");
+  await ask(probe, web, "/dirty/20/32");
+  const yaml = stringify({
+    apiVersion: "drover.dev/v1alpha1",
+    kind: "Migration",
+    metadata: { name: "web-updated" },
+    spec: { instance: "web", mode: "InPlace" },
+  });
+  show(yaml);
+  const begun = performance.now();
+  const { silenceMs } = await whileEchoing(probe, web, async () => {
+    await type("apply -f -", yaml);
+    await watching("get dmig web-updated -w", () => waitFor("dmig/web-updated", "jsonpath={.status.phase}=Succeeded", 120));
+  });
+  const updateMs = Math.round(performance.now() - begun);
+  await ask(probe, web, "/dirty/0/1");
+  await type("get inst -o wide");
+  await type("get dhost");
+  const after = await instance("default", "web");
+  if ((await processOf(after)) === (await processOf(before).catch(() => "gone")))
+    throw new Error("web's QEMU is still the old process");
+  if (after.status?.guest?.runtimeVersion === before.status?.guest?.runtimeVersion)
+    throw new Error("web's QEMU is of the old runtime");
+  const { source } = (await get<Migration>("dmig/web-updated")).status ?? {};
+  return { updatePauseMs: Math.round(source?.pauseMs ?? Number.NaN), updateSilenceMs: silenceMs, updateMs };
+};
+
 /** Ends every pod of a component at once, as a crash would, and waits for the new ones. */
 const crash = async (component: string, workload: string): Promise<void> => {
   await type(`-n ${SYSTEM} delete pods -l app.kubernetes.io/component=${component} --grace-period=0 --force`);
   await type(`-n ${SYSTEM} rollout status ${workload} --timeout=120s`);
 };
 
-const story = async (): Promise<Figures> => {
+/** @param otherRuntime image of a runtime with another QEMU, which is on the nodes */
+const story = async (otherRuntime: string): Promise<Figures> => {
   tell("A cluster of three nodes, with Drover in it by Helm");
   await type("get nodes");
   await type(`-n ${SYSTEM} get pods`);
@@ -168,28 +208,26 @@ const story = async (): Promise<Figures> => {
     show(`longest silence ${silenceMs} ms; ${sent - received} of ${sent} packets lost`);
     await crash("operator", "deployment/drover-operator");
 
-    tell("Drover is upgraded under them");
-    const up = lab();
-    const chart = path.join(root, "manifests/chart");
-    show("$ helm upgrade drover manifests/chart --reuse-values --set logLevel=debug");
-    await run(
-      up.helm,
-      ["upgrade", "drover", chart, "-n", SYSTEM, "--reuse-values", "--set", "logLevel=debug", "--wait", "--timeout=180s"],
-      {
-        env: { KUBECONFIG: up.kubeconfig },
-        deadlineMs: 200_000,
-      },
-    );
+    tell("Drover is upgraded under them, and brings another QEMU; what runs keeps the one that it has");
+    const values = { logLevel: "debug", "image.runtime": otherRuntime, "runtimeUpdate.mode": "Manual" };
+    const set = Object.entries(values).map(([name, value]) => `--set ${name}=${value}`);
+    show(`$ helm upgrade drover manifests/chart --reuse-values ${set.join(" ")}`);
+    await upgradeDrover(values);
     await waitFor("inst/web", "condition=Ready");
+    await waitFor("inst/web", "condition=RuntimeCurrent=False");
+    await type("get dhost");
+    if ((await processOf(await instance("default", "web"))) !== process) throw new Error("web's QEMU is not the same process");
+
+    const updated = await update(probe, web);
     const after = await statusWithin(probe, web, 60);
     const { report } = await checkDisk(await instance("default", "web"), after.lastAcked);
     show(`web has written ${after.lastAcked} records; ${report.records} are on its disk, whole and in order`);
-    if ((await processOf(await instance("default", "web"))) !== process) throw new Error("web's QEMU is not the same process");
 
     tell("And gone again");
     await type("delete inst/web inst/db dnet/blue --timeout=120s");
     return {
       ...moved,
+      ...updated,
       bootMs,
       recordsLost: Math.max(0, after.lastAcked - report.records),
       bootIdSame: after.bootId === before.bootId,
@@ -211,6 +249,9 @@ const table = (figures: Figures): string => {
     ["  its guest stood still", `${figures.pauseMs} ms`],
     ["  longest silence for a client on a third node", `${figures.pingSilenceMs} ms`],
     ["  memory and disk moved", `${formatBytes(figures.ramBytes)}, ${formatBytes(figures.diskBytes)}`],
+    ["web's QEMU replaced in", `${(figures.updateMs / 1000).toFixed(1)} s`],
+    ["  its guest stood still", `${figures.updatePauseMs} ms`],
+    ["  longest silence for a client on a third node", `${figures.updateSilenceMs} ms`],
     ["longest silence while every agent was killed", `${figures.agentKillSilenceMs} ms`],
     ["acknowledged records lost", String(figures.recordsLost)],
     ["same boot from beginning to end", figures.bootIdSame ? "yes" : "NO"],
@@ -225,7 +266,7 @@ const allTrue = (figures: Figures): boolean =>
 
 const main = async (): Promise<boolean> => {
   await labCommand("up");
-  const figures = await story();
+  const figures = await story(await bringOtherRuntime(thisLab(), makeProgress()));
   await mkdir(path.join(root, "build"), { recursive: true });
   await writeFile(path.join(root, "build/demo.json"), `${JSON.stringify(figures, undefined, 2)}\n`);
   tell("What was seen");

@@ -119,7 +119,7 @@ export class KeptTraces {
 
   async keep(): Promise<void> {
     const script =
-      'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log; do [ -e "$f" ] && ln -f "$f" "$1/$0.$(stat -c %i "$f")"; done; true';
+      'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log*; do [ -e "$f" ] && ln -f "$f" "$1/$0.$(stat -c %i "$f")"; done; true';
     for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script, this.#uid, TRACES]);
   }
 

@@ -12,7 +12,7 @@ const onAllNodes = async <T>(work: (node: string) => Promise<T>): Promise<(T | u
 
 /** A log's inode names its QEMU: a second one writes to a file of its own. */
 const KEEP =
-  'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log; do [ -e "$f" ] && ln -f "$f" "$1/$(stat -c %i "$f")"; done; true';
+  'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log*; do [ -e "$f" ] && ln -f "$f" "$1/$(stat -c %i "$f")"; done; true';
 
 export const keepTraces = (uid: string): Promise<unknown> => onAllNodes((node) => inNode(node, "sh", ["-c", KEEP, uid, KEPT]));
 

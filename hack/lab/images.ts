@@ -212,9 +212,6 @@ const otherRuntime = async (lab: Lab): Promise<BuiltImage> => {
   return { target: "runtime", name: OTHER_RUNTIME, key, archive: join(lab.cache, "images", `other-runtime-${key}.tar`) };
 };
 
-/** Whether `ensureOtherRuntime` has nothing to build. */
-export const hasOtherRuntime = async (lab: Lab): Promise<boolean> => exists((await otherRuntime(lab)).archive);
-
 /** That runtime as an archive in the cache. Built for those who ask only: it takes minutes, and nothing else needs it. */
 export const ensureOtherRuntime = async (lab: Lab, progress: Progress): Promise<BuiltImage> => {
   const image = await otherRuntime(lab);
