@@ -49,7 +49,7 @@ export const isReady = ({ status }: Instance): boolean =>
 
 export const makeWorld = async (): Promise<World> => {
   const { tiny } = await images();
-  await apply(namespaceManifest(NAMESPACE), poolManifest(POOL, "16Gi"));
+  await apply(namespaceManifest(NAMESPACE), poolManifest(POOL, "32Gi"));
   await apply(networkManifest(NAMESPACE, NETWORK, { ipv4: { cidr: "10.77.0.0/16" } }));
   await waitFor(`dpool/${POOL}`, "condition=Ready");
   await waitFor(`dnet/${NETWORK}`, "condition=Ready", 60, NAMESPACE);
