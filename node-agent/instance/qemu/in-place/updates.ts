@@ -21,7 +21,7 @@ import { canHandOver, tooOld } from "./blockers.ts";
 import { removeNames, takeNames } from "./names.ts";
 import { endNext, endOthers, refusal, startNext } from "./next.ts";
 import { requireRoom } from "./room.ts";
-import { goOnInOld, isUnderWay, letRun, switchOver } from "./switch.ts";
+import { goOnInOld, HANDING_OVER, isUnderWay, letRun, ORDINARY, switchOver } from "./switch.ts";
 import { lookAtBoth, nextKey, noteTaken, updateNext, type Both } from "./view.ts";
 import { join } from "node:path";
 
@@ -287,12 +287,10 @@ export class QemuUpdates implements UpdateDriver {
     if (memory !== undefined) requireRoom(memory);
     const old = await monitorOf(this.#parts, instanceUid);
     // asked in the very mode, which some devices know that others do not
-    await setParameters(old, { mode: "cpr-transfer" });
-    const reasons = (await queryMigrate(old))["blocked-reasons"] ?? [];
-    if (reasons.length > 0) {
-      await setParameters(old, { mode: "normal" });
+    await setParameters(old, HANDING_OVER);
+    const { "blocked-reasons": reasons = [] } = await queryMigrate(old).finally(() => setParameters(old, ORDINARY));
+    if (reasons.length > 0)
       throw new UserError("DeviceCannotMove", `QEMU cannot hand the guest over: ${reasons.join("; ")}; restart it instead`);
-    }
   }
 
   #alone<T>(instanceUid: string, work: () => Promise<T>): Promise<T> {
