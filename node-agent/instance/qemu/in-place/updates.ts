@@ -288,7 +288,9 @@ export class QemuUpdates implements UpdateDriver {
     const old = await monitorOf(this.#parts, instanceUid);
     // asked in the very mode, which some devices know that others do not
     await setParameters(old, HANDING_OVER);
-    const { "blocked-reasons": reasons = [] } = await queryMigrate(old).finally(() => setParameters(old, ORDINARY));
+    const { "blocked-reasons": reasons = [] } = await queryMigrate(old).finally(
+      async () => void (await setParameters(old, ORDINARY)),
+    );
     if (reasons.length > 0)
       throw new UserError("DeviceCannotMove", `QEMU cannot hand the guest over: ${reasons.join("; ")}; restart it instead`);
   }
