@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { checkLog } from "../../hack/guest/check-log.ts";
 import { UserError } from "../../node-agent/errors.ts";
 import { ClaimCgroups } from "../../node-agent/instance/qemu/cgroup.ts";
+import { Notes } from "../../node-agent/instance/qemu/notes.ts";
 import { QmpSession } from "../../node-agent/instance/qemu/qmp/session.ts";
 import { signal, skipped, unable, WAIT } from "./qemu/fixture.ts";
 import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
@@ -90,6 +91,17 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     // to another version: another one
     await u.prepare(wanted, RUNTIME);
     expect(await u.nextPid()).not.toBe(next);
+    // one whose agent died before it could note which process it is
+    const { pid: last, pidStart: _, ...unknown } = (await u.guests.driver.observe(uid())).note?.run?.next ?? {};
+    await new Notes(u.guests.machine.paths).update(uid(), (note) =>
+      note.run === undefined
+        ? note
+        : { ...note, run: { ...note.run, next: { startedAt: "", runtimeVersion: RUNTIME, ...unknown } } },
+    );
+    expect(await u.state()).toBe("old");
+    await u.prepare(wanted, RUNTIME);
+    expect(await u.nextPid()).not.toBe(last);
+    expect((await u.guests.machine.processes()).length).toBe(2);
     await u.guests.driver.updates.giveUp(uid());
     await u.guests.driver.updates.giveUp(uid());
     expect(await u.state()).toBe("old");
