@@ -265,6 +265,36 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     await u.expectTidy((await u.guests.driver.observe(uid())).pid);
   });
 
+  test("an agent that died when the memory had been handed over, and the guest not stopped yet: the next one goes on", async () => {
+    const { pid, wanted } = await u.started();
+    await u.prepare(wanted, OTHER_RUNTIME);
+    const old = await QmpSession.connect(vm("qmp2"));
+    const channel = (type: string) => ({
+      "channel-type": type,
+      addr: { transport: "socket", type: "unix", path: `/vm/sockets/${type}` },
+    });
+    await old.execute("migrate-set-capabilities", {
+      capabilities: [
+        { capability: "events", state: true },
+        { capability: "return-path", state: true },
+      ],
+    });
+    await old.execute("migrate-set-parameters", { mode: "cpr-transfer" });
+    const notes = new Notes(u.guests.machine.paths);
+    await notes.update(uid(), (note) =>
+      note.run?.next === undefined ? note : { ...note, run: { ...note.run, next: { ...note.run.next, served: true } } },
+    );
+    await old.execute("migrate", { channels: [channel("main"), channel("cpr")] });
+    old.close();
+    expect(await u.state()).toBe("ready");
+    await u.switchOver();
+    await u.guests.driver.updates.finish(uid());
+    const now = await u.guests.driver.observe(uid());
+    expect(now.pid).not.toBe(pid);
+    await u.expectTidy(now.pid);
+    await u.expectRuns(wanted);
+  });
+
   test("a claim without room for a second QEMU is found out before anything is started", async () => {
     const planned = await u.guests.plan("EATER -DEAT_MIB=48", { limitMib: 120 });
     const { pid } = await u.guests.driver.start(planned, signal);
