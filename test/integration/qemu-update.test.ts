@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { checkLog } from "../../hack/guest/check-log.ts";
 import { UserError } from "../../node-agent/errors.ts";
 import { ClaimCgroups } from "../../node-agent/instance/qemu/cgroup.ts";
+import { Notes } from "../../node-agent/instance/qemu/notes.ts";
 import { QmpSession } from "../../node-agent/instance/qemu/qmp/session.ts";
 import { signal, skipped, unable, WAIT } from "./qemu/fixture.ts";
 import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
@@ -90,6 +91,17 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     // to another version: another one
     await u.prepare(wanted, RUNTIME);
     expect(await u.nextPid()).not.toBe(next);
+    // one whose agent died before it could note which process it is
+    const { pid: last, pidStart: _, ...unknown } = (await u.guests.driver.observe(uid())).note?.run?.next ?? {};
+    await new Notes(u.guests.machine.paths).update(uid(), (note) =>
+      note.run === undefined
+        ? note
+        : { ...note, run: { ...note.run, next: { startedAt: "", runtimeVersion: RUNTIME, ...unknown } } },
+    );
+    expect(await u.state()).toBe("old");
+    await u.prepare(wanted, RUNTIME);
+    expect(await u.nextPid()).not.toBe(last);
+    expect((await u.guests.machine.processes()).length).toBe(2);
     await u.guests.driver.updates.giveUp(uid());
     await u.guests.driver.updates.giveUp(uid());
     expect(await u.state()).toBe("old");
@@ -251,6 +263,36 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     await u.expectRuns(wanted, agent);
     await agent.close();
     await u.expectTidy((await u.guests.driver.observe(uid())).pid);
+  });
+
+  test("an agent that died when the memory had been handed over, and the guest not stopped yet: the next one goes on", async () => {
+    const { pid, wanted } = await u.started();
+    await u.prepare(wanted, OTHER_RUNTIME);
+    const old = await QmpSession.connect(vm("qmp2"));
+    const channel = (type: string) => ({
+      "channel-type": type,
+      addr: { transport: "socket", type: "unix", path: `/vm/sockets/${type}` },
+    });
+    await old.execute("migrate-set-capabilities", {
+      capabilities: [
+        { capability: "events", state: true },
+        { capability: "return-path", state: true },
+      ],
+    });
+    await old.execute("migrate-set-parameters", { mode: "cpr-transfer" });
+    const notes = new Notes(u.guests.machine.paths);
+    await notes.update(uid(), (note) =>
+      note.run?.next === undefined ? note : { ...note, run: { ...note.run, next: { ...note.run.next, served: true } } },
+    );
+    await old.execute("migrate", { channels: [channel("main"), channel("cpr")] });
+    old.close();
+    expect(await u.state()).toBe("ready");
+    await u.switchOver();
+    await u.guests.driver.updates.finish(uid());
+    const now = await u.guests.driver.observe(uid());
+    expect(now.pid).not.toBe(pid);
+    await u.expectTidy(now.pid);
+    await u.expectRuns(wanted);
   });
 
   test("a claim without room for a second QEMU is found out before anything is started", async () => {

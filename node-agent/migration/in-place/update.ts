@@ -182,10 +182,7 @@ export class UpdateMove {
   /** Does what is decided: what takes long goes on in the background. True: look again at once. */
   async #act(actions: readonly UpdateAction[]): Promise<boolean | "over"> {
     for (const action of actions) {
-      if (action.do === "note") {
-        await this.#promise(action.note);
-        return true;
-      }
+      if (action.do === "note") return this.#promise(action.note);
       if (action.do === "over") {
         await this.#finish();
         return "over";
@@ -290,13 +287,21 @@ export class UpdateMove {
     this.#tidy = true;
   }
 
-  /** Noted before it counts. */
-  async #promise(mark: Exclude<UpdateMark, "none">): Promise<void> {
+  /** Noted before it counts. False: it could not be noted, such as on a full disk; tried again. */
+  async #promise(mark: Exclude<UpdateMark, "none">): Promise<boolean> {
     const { checkpoint, log } = this.#parts;
+    const about = { migration: this.note.migration.name };
     if (mark === "Switched") await checkpoint("update", "note");
     const why = mark === "GivingUp" ? this.#leave(BROKEN) : undefined;
-    await this.#known.writeNote((note) => ({ ...note, mark, ...(why === undefined ? {} : { why }) }));
-    if (why !== undefined) log.warn({ migration: this.note.migration.name, ...why }, "the guest keeps its QEMU");
+    try {
+      await this.#known.writeNote((note) => ({ ...note, mark, ...(why === undefined ? {} : { why }) }));
+    } catch (error) {
+      log.error({ ...about, error: errorText(error) }, "a move's note cannot be written; trying again");
+      this.#alarm.in(ASK_AGAIN_MS);
+      return false;
+    }
+    if (why !== undefined) log.warn({ ...about, ...why }, "the guest keeps its QEMU");
+    return true;
   }
 
   async #finish(): Promise<void> {

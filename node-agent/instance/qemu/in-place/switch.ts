@@ -33,6 +33,10 @@ const AT_NEW = { channels: [channel("main", "/sockets")] };
 /** With a way back the old one learns of a load that failed, and lets the guest run on by itself. */
 const CAPABILITIES = { events: true, "return-path": true };
 
+/** What a migration of the old one is. A move to another node is to be an ordinary one. */
+export const HANDING_OVER = { mode: "cpr-transfer" };
+export const ORDINARY = { mode: "normal" };
+
 const isStop = ({ name }: QmpEvent): boolean => name === "STOP";
 const isResume = ({ name }: QmpEvent): boolean => name === "RESUME";
 const isEnd = isMigration("completed", "failed", "cancelled");
@@ -105,6 +109,7 @@ async function begin(old: QmpSession, switching: Switching): Promise<QmpSession>
   // an agent may have died since it began
   if (migration.status !== "setup") {
     await setCapabilities(old, CAPABILITIES);
+    await setParameters(old, HANDING_OVER);
     await noteServed();
     await old.execute("migrate", FROM_OLD);
   }
@@ -160,8 +165,7 @@ export async function goOnInOld(parts: MoveParts, instanceUid: string, wait: (ms
     if (clock.monotonic() >= end)
       throw new Error(`the old QEMU is still ${migration.status ?? "migrating"} after ${SETTLE_MS} ms`);
   }
-  // a move to another node is not to be one of this kind
-  await setParameters(old, { mode: "normal" });
+  await setParameters(old, ORDINARY);
 }
 
 const SETTLE_MS = 5_000;

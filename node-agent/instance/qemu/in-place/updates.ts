@@ -2,6 +2,7 @@
  * Another QEMU under a running guest. Two processes of one instance, of which one runs it: the notes say which (view.ts), files of the
  * instance are named accordingly (names.ts), and QEMUs are asked for the rest.
  */
+import { join } from "node:path";
 import { sleep } from "../../../../kube/clock.ts";
 import { errorText, UserError } from "../../../errors.ts";
 import type { MachinePlan } from "../../driver.ts";
@@ -21,9 +22,8 @@ import { canHandOver, tooOld } from "./blockers.ts";
 import { removeNames, takeNames } from "./names.ts";
 import { endNext, endOthers, refusal, startNext } from "./next.ts";
 import { requireRoom } from "./room.ts";
-import { goOnInOld, isUnderWay, letRun, switchOver } from "./switch.ts";
+import { goOnInOld, HANDING_OVER, isUnderWay, letRun, ORDINARY, switchOver } from "./switch.ts";
 import { lookAtBoth, nextKey, noteTaken, updateNext, type Both } from "./view.ts";
-import { join } from "node:path";
 
 /** A switch that nobody waits for any more (its agent died) comes to an end by itself within this, or is ended. */
 const SETTLE_MS = 5_000;
@@ -57,7 +57,8 @@ export class QemuUpdates implements UpdateDriver {
     if (run === undefined) return "gone";
     if (run.previous !== undefined) return process === undefined ? "gone" : "new";
     if (process === undefined) return next === undefined ? "gone" : this.#withoutOld(instanceUid, run);
-    if (next === undefined) return "old";
+    // one whose agent died before it was noted may not wait yet, or never
+    if (next === undefined || run.next?.pid === undefined) return "old";
     return run.next?.served === true ? this.#afterServing(both, instanceUid) : "ready";
   }
 
@@ -286,17 +287,23 @@ export class QemuUpdates implements UpdateDriver {
     const memory = await context.cgroups.memory(run.claimUid);
     if (memory !== undefined) requireRoom(memory);
     const old = await monitorOf(this.#parts, instanceUid);
-    // asked in the very mode, which some devices know that others do not
-    await setParameters(old, { mode: "cpr-transfer" });
-    const reasons = (await queryMigrate(old))["blocked-reasons"] ?? [];
-    if (reasons.length > 0) {
-      await setParameters(old, { mode: "normal" });
+    const reasons = await blockersIn(old);
+    if (reasons.length > 0)
       throw new UserError("DeviceCannotMove", `QEMU cannot hand the guest over: ${reasons.join("; ")}; restart it instead`);
-    }
   }
 
   #alone<T>(instanceUid: string, work: () => Promise<T>): Promise<T> {
     return this.#locks.run(`update of ${checkUid(instanceUid)}`, work);
+  }
+}
+
+/** Asked in the very mode, which some devices know that others do not. */
+async function blockersIn(old: QmpSession): Promise<string[]> {
+  await setParameters(old, HANDING_OVER);
+  try {
+    return (await queryMigrate(old))["blocked-reasons"] ?? [];
+  } finally {
+    await setParameters(old, ORDINARY);
   }
 }
 
