@@ -95,9 +95,10 @@ export class MoveNotes {
     const text = JSON.stringify(shape.parse(note));
     const put = await stageAtomic(this.#file(note), text);
     return () =>
-      this.#serially(async () => {
-        await put();
+      this.#serially(() => {
+        put();
         this.#notes.set(note.instance.uid, note);
+        return Promise.resolve();
       });
   }
 

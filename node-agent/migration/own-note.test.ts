@@ -1,5 +1,9 @@
-import { expect, it, vi } from "vitest";
-import type { MoveNote } from "./notes.ts";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { nodePaths } from "../node.ts";
+import { MoveNotes, type MoveNote } from "./notes.ts";
 import { OwnNote } from "./own-note.ts";
 
 const note: MoveNote = {
@@ -39,4 +43,42 @@ it("keeps both of two changes that begin at the same moment, and goes on after o
   await expect(third).rejects.toThrow("no room");
   expect(own.now).toEqual({ ...note, mark: "Ran", postCopy: true, whole: true });
   expect(written.at(-1)).toEqual(own.now);
+});
+
+describe("a change that is made ready first", () => {
+  let root: string;
+  let notes: MoveNotes;
+  const uid = "11111111-2222-3333-4444-555555555555";
+  const first: MoveNote = { ...note, instance: { ...note.instance, uid } };
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), "drover-notes-"));
+    notes = new MoveNotes(nodePaths(root));
+    await notes.write(first);
+  });
+  afterEach(() => rm(root, { recursive: true, force: true }));
+  /** As the next agent finds it. */
+  const found = async (): Promise<MoveNote | undefined> => {
+    const next = new MoveNotes(nodePaths(root));
+    await next.load();
+    return next.get(uid);
+  };
+
+  it("counts once it is made, for the next agent as well, and leaves nothing when the note goes", async () => {
+    const own = new OwnNote(notes, first);
+    const put = await own.stage((before) => ({ ...before, mark: "Switched" }));
+    expect([own.now.mark, (await found())?.mark]).toEqual(["none", "none"]);
+    await put();
+    expect([own.now.mark, notes.get(uid)?.mark, (await found())?.mark]).toEqual(["Switched", "Switched", "Switched"]);
+    await own.stage((before) => ({ ...before, mark: "GivingUp" }));
+    await notes.remove(first);
+    expect(await readdir(join(root, "moves"))).toEqual([]);
+  });
+
+  it("is refused when another one came in between", async () => {
+    const own = new OwnNote(notes, first);
+    const put = await own.stage((before) => ({ ...before, mark: "Switched" }));
+    await own.change((before) => ({ ...before, mark: "GivingUp" }));
+    await expect(put()).rejects.toThrow("has changed");
+    expect([own.now.mark, (await found())?.mark]).toEqual(["GivingUp", "GivingUp"]);
+  });
 });

@@ -1,5 +1,5 @@
 /** Files that are whole or not there at all, whatever ends the process. */
-import { constants } from "node:fs";
+import { constants, renameSync } from "node:fs";
 import { copyFile, lstat, mkdir, open, rename, rm, rmdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { errorCode, errorText } from "../errors.ts";
@@ -38,10 +38,11 @@ const STAGED = ".staged";
  * Writes all of it under another name; the returned function puts that in the file's place by one rename, which outlives this process but
  * not yet a power cut: after that the file is the old one or the new one.
  */
-export async function stageAtomic(file: string, text: string): Promise<() => Promise<void>> {
+export async function stageAtomic(file: string, text: string): Promise<() => void> {
   const temporary = `${file}${STAGED}`;
   await writeSynced(temporary, text);
-  return () => rename(temporary, file);
+  // at once, not by a thread of the pool, which would first have to be woken
+  return () => renameSync(temporary, file);
 }
 
 /** Takes away what was staged and never put in its place. */

@@ -1,7 +1,7 @@
 /** Whether guests can run on this machine, and how: found out by running one. */
 import { readdir, readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { BOOT_SECTOR, probe, type ProbeOptions } from "../../node-agent/instance/qemu/probe.ts";
+import { askRuntime, BOOT_SECTOR, probe, type ProbeOptions } from "../../node-agent/instance/qemu/probe.ts";
 import { skipped, unable, useGuests } from "./qemu/fixture.ts";
 import { assemble, RUNTIME } from "./qemu/machine.ts";
 
@@ -39,6 +39,15 @@ describe.skipIf(unable !== undefined)(`probe of the accelerator${skipped}`, () =
     }
     expect(await run("tcg")).toEqual(first);
     expect(await run("tcg")).toEqual(first);
+  });
+
+  test("a runtime that is not the current one says what it can run", async () => {
+    const { paths } = guests.machine;
+    const facts = await askRuntime({ paths, runtimeVersion: RUNTIME });
+    const { qemuVersion, machineTypes } = await run("tcg");
+    expect(facts).toEqual({ qemuVersion, machineTypes });
+    await expect(askRuntime({ paths, runtimeVersion: "none" })).rejects.toThrow("closed the connection");
+    expect(await leftovers()).toEqual([]);
   });
 
   test("the probe's guest is what its source says", async () => {

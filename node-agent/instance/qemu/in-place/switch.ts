@@ -6,8 +6,9 @@
 import { UserError } from "../../../errors.ts";
 import type { SwitchOptions, UpdateMark } from "../../update.ts";
 import { DEADLINE } from "../context.ts";
-import { queryMigrate, setCapabilities, setParameters } from "../move/commands.ts";
+import { queryCapabilities, queryMigrate, setCapabilities, setParameters } from "../move/commands.ts";
 import { isMigration, MoveEvents } from "../move/events.ts";
+import { UNLIMITED } from "../move/names.ts";
 import { monitorOf, type MoveParts } from "../move/parts.ts";
 import { queryStatus, queryVersion } from "../qmp/commands.ts";
 import { QmpTimeout } from "../qmp/errors.ts";
@@ -33,8 +34,8 @@ const AT_NEW = { channels: [channel("main", "/sockets")] };
 /** With a way back the old one learns of a load that failed, and lets the guest run on by itself. */
 const CAPABILITIES = { events: true, "return-path": true };
 
-/** What a migration of the old one is. A move to another node is to be an ordinary one. */
-export const HANDING_OVER = { mode: "cpr-transfer" };
+/** What a migration of the old one is, whatever moves before it were: without their limits. A move to another node is to be an ordinary one. */
+export const HANDING_OVER = { mode: "cpr-transfer", "max-bandwidth": UNLIMITED, "tls-creds": "" };
 export const ORDINARY = { mode: "normal" };
 
 const isStop = ({ name }: QmpEvent): boolean => name === "STOP";
@@ -108,7 +109,8 @@ async function begin(old: QmpSession, switching: Switching): Promise<QmpSession>
   const migration = await queryMigrate(old);
   // an agent may have died since it began
   if (migration.status !== "setup") {
-    await setCapabilities(old, CAPABILITIES);
+    const off = Object.fromEntries((await queryCapabilities(old)).map((name) => [name, false]));
+    await setCapabilities(old, { ...off, ...CAPABILITIES });
     await setParameters(old, HANDING_OVER);
     await noteServed();
     await old.execute("migrate", FROM_OLD);

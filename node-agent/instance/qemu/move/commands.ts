@@ -108,6 +108,14 @@ export const setCapabilities = (qmp: QmpSession, capabilities: { [name: string]:
     capabilities: Object.entries(capabilities).map(([capability, state]) => ({ capability, state })),
   });
 
+const capabilities = z.array(z.object({ capability: z.string(), state: z.boolean() }));
+
+/** Those that are on; what a move has set stays until it is set anew. */
+export async function queryCapabilities(qmp: QmpSession): Promise<string[]> {
+  const all = capabilities.parse(await qmp.execute("query-migrate-capabilities"));
+  return all.filter(({ state }) => state).map(({ capability }) => capability);
+}
+
 export const setParameters = (qmp: QmpSession, parameters: JsonObject): Promise<unknown> =>
   qmp.execute("migrate-set-parameters", parameters);
 
