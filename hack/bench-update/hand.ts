@@ -4,7 +4,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { INSIDE, ownArguments } from "../bench-migration/arguments.ts";
 import { addressOf, likeOf } from "../bench-migration/guests.ts";
 import type { Mark, Step } from "../bench-migration/mover.ts";
@@ -12,6 +12,7 @@ import { GuestPort, type Databases } from "../bench-migration/network.ts";
 import { rooted, startQemu, type Machine } from "../bench-migration/qemu.ts";
 import { readTraces } from "../bench-migration/traces.ts";
 import type { Instance } from "../../crds/instance.ts";
+import { accountOf } from "../bench/memory.ts";
 import { POOL } from "../bench/world.ts";
 import { inNode } from "../lab/index.ts";
 import type { Updated, Updater } from "./updater.ts";
@@ -38,6 +39,9 @@ const CHANNELS = [channel("main"), channel("cpr")];
 const runs = async ({ qmp }: Machine): Promise<boolean> =>
   ((await qmp.execute("query-status")) as { status: string }).status === "running";
 
+/** A cgroup's path below the root of whichever hierarchy it is named in. Pure. */
+export const inHierarchy = (directory: string): string => directory.replace(/^\/sys\/fs\/cgroup\/((memory|cpu)\/)?/, "");
+
 /** What the guest is: as an instance that runs, with its own disk, tap and address. */
 interface Like {
   node: string;
@@ -56,14 +60,18 @@ export class HandUpdates implements Updater {
   #version: string;
   #machine: Machine | undefined;
   #launches = 0;
-  #account = "";
+  /** Directories of the node: the claim's account of the instance that it is like, and its own beside that. */
+  readonly #claim: string;
+  readonly account: string;
 
-  private constructor(name: string, like: Like, version: string, port: GuestPort) {
+  private constructor(name: string, like: Like, version: string, port: GuestPort, claim: string) {
     this.#name = name;
     this.node = like.node;
     this.#argv = like.argv;
     this.#version = version;
     this.#port = port;
+    this.#claim = claim;
+    this.account = join(dirname(claim), `bench-${name}`);
   }
 
   /** Boots one that is the same machine as an instance that runs and was never updated. */
@@ -72,7 +80,8 @@ export class HandUpdates implements Updater {
     const name = `hand${number}`;
     const port = new GuestPort(databases, name, addressOf(number));
     await port.create(like.logicalPort);
-    const guest = new HandUpdates(name, like, like.runtimeVersion, port);
+    const claim = dirname(await accountOf(like.node, of.status?.guest?.claimUid ?? ""));
+    const guest = new HandUpdates(name, like, like.runtimeVersion, port, claim);
     await guest.#start(like.image);
     return guest;
   }
@@ -83,10 +92,6 @@ export class HandUpdates implements Updater {
 
   get version(): string {
     return this.#version;
-  }
-
-  get account(): string {
-    return this.#account;
   }
 
   async update(to: string): Promise<Updated> {
@@ -125,8 +130,8 @@ export class HandUpdates implements Updater {
     this.#machine = undefined;
     await this.#port.unplug(this.node);
     await this.#port.remove();
-    const away = 'rm -rf "$0" "$1"; rmdir "$2"; true';
-    await inNode(this.node, "sh", ["-c", away, this.#home, this.#disk, this.#account]);
+    const away = 'rm -rf "$0" "$1"; for d in /sys/fs/cgroup/"$2" /sys/fs/cgroup/*/"$2"; do [ -d "$d" ] && rmdir "$d"; done; true';
+    await inNode(this.node, "sh", ["-c", away, this.#home, this.#disk, inHierarchy(this.account)]);
   }
 
   async #start(image: string): Promise<void> {
@@ -137,8 +142,6 @@ export class HandUpdates implements Updater {
     await this.#port.chassis(this.node);
     const [machine] = await Promise.all([this.#launch(this.#version, "-", []), this.#port.plug(this.node)]);
     this.#machine = machine;
-    const found = 'for d in /sys/fs/cgroup/memory/"$0" /sys/fs/cgroup/"$0"; do [ -d "$d" ] && echo "$d" && break; done';
-    this.#account = (await inNode(this.node, "sh", ["-c", found, this.#cgroup])).trim();
   }
 
   get #running(): Machine {
@@ -154,10 +157,6 @@ export class HandUpdates implements Updater {
     return `/var/lib/drover/pools/${POOL}/hand-${this.#name}.raw`;
   }
 
-  get #cgroup(): string {
-    return `bench-${this.#name}`;
-  }
-
   /** @param from process that has the tap open, or "-" to open it */
   #launch(version: string, from: string, more: readonly string[]): Promise<Machine> {
     this.#launches += 1;
@@ -171,7 +170,7 @@ export class HandUpdates implements Updater {
       home: this.#home,
       monitor,
       args: [...args, ...more],
-      by: ["perl", LAUNCHER, this.#cgroup, this.#port.tap, from],
+      by: ["perl", LAUNCHER, inHierarchy(this.account), inHierarchy(this.#claim), this.#port.tap, from],
     });
   }
 

@@ -1,5 +1,6 @@
-# launch.pl CGROUP TAP FROM COMMAND ...: becomes COMMAND in a cgroup of the node (made if need be), with a tap as descriptor 9: opened
-# here, or, where FROM is a process, the very descriptor that it has. Perl because every Debian has it, and a shell has no ioctl.
+# launch.pl CGROUP LIKE TAP FROM COMMAND ...: becomes COMMAND in a cgroup of the node (made if need be) that has the same weight as another
+# one, with a tap as descriptor 9: opened here, or, where FROM is a process, the very descriptor that it has. Perl because every Debian has
+# it, and a shell has no ioctl.
 use strict;
 use warnings;
 use Fcntl;
@@ -7,14 +8,22 @@ use POSIX ();
 
 use constant { TUNSETIFF => 0x400454ca, TAP_WITHOUT_PI => 0x1002, PIDFD_OPEN => 434, PIDFD_GETFD => 438 };
 
-my ($cgroup, $tap, $from, @command) = @ARGV;
-for my $root ('/sys/fs/cgroup/memory', '/sys/fs/cgroup') {
-    next unless -e "$root/cgroup.procs";
+my ($cgroup, $like, $tap, $from, @command) = @ARGV;
+
+sub put {
+    my ($file, $text) = @_;
+    open(my $out, '>', $file) or die "$file: $!";
+    print $out $text;
+    close($out) or die "$file: $!";
+}
+
+for my $root (-e '/sys/fs/cgroup/cgroup.controllers' ? '/sys/fs/cgroup' : ('/sys/fs/cgroup/memory', '/sys/fs/cgroup/cpu')) {
     mkdir "$root/$cgroup";
-    open(my $procs, '>', "$root/$cgroup/cgroup.procs") or die "$root/$cgroup: $!";
-    print $procs $$;
-    close($procs) or die "$root/$cgroup: $!";
-    last;
+    for my $weight ('cpu.shares', 'cpu.weight') {
+        open(my $in, '<', "$root/$like/$weight") or next;
+        put("$root/$cgroup/$weight", <$in>);
+    }
+    put("$root/$cgroup/cgroup.procs", $$);
 }
 
 sub descriptor_of {
