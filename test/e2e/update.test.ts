@@ -174,7 +174,8 @@ describe("an update in place", () => {
     await eventually(async () => (await conditionOf("vm"))?.status === current, 20, `RuntimeCurrent is ${current}`);
     await eventually(
       async () => (await hostOf(NODE))?.updated === (way === "up" ? "1/2" : "0/2"),
-      20,
+      // The agent tells figures alone every 30 s.
+      45,
       "the node counts those that are updated",
     );
   });
