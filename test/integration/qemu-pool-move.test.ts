@@ -6,9 +6,9 @@ import { describe, expect, test } from "vitest";
 import { checkLog } from "../../hack/guest/check-log.ts";
 import type { MachinePlan } from "../../node-agent/instance/driver.ts";
 import type { PoolMovePlan } from "../../node-agent/instance/pool-move.ts";
-import { QmpSession } from "../../node-agent/instance/qemu/qmp/session.ts";
 import { signal, skipped, unable, useGuests, WAIT } from "./qemu/fixture.ts";
 import { RUNTIME } from "./qemu/machine.ts";
+import { freeMonitor } from "./qemu/monitor.ts";
 
 describe.skipIf(unable !== undefined)(`a disk that changes its pool${skipped}`, () => {
   const t = useGuests();
@@ -52,7 +52,7 @@ describe.skipIf(unable !== undefined)(`a disk that changes its pool${skipped}`, 
     expect(await checkLog(path)).toMatchObject({ hole: false });
   };
   async function ask(command: string, args = {}): Promise<string> {
-    const qmp = await QmpSession.connect(join(t.machine.paths.instanceVm(t.instanceUid), "qmp2"));
+    const qmp = await freeMonitor(t.machine.paths.instanceVm(t.instanceUid));
     try {
       return JSON.stringify(await qmp.execute(command, args));
     } finally {

@@ -8,6 +8,7 @@ import { ClaimCgroups } from "../../node-agent/instance/qemu/cgroup.ts";
 import { Notes } from "../../node-agent/instance/qemu/notes.ts";
 import { QmpSession } from "../../node-agent/instance/qemu/qmp/session.ts";
 import { signal, skipped, unable, WAIT } from "./qemu/fixture.ts";
+import { freeMonitor } from "./qemu/monitor.ts";
 import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
 import { useUpdates } from "./qemu/update-fixture.ts";
 
@@ -268,7 +269,7 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
   test("an agent that died when the memory had been handed over, and the guest not stopped yet: the next one goes on", async () => {
     const { pid, wanted } = await u.started();
     await u.prepare(wanted, OTHER_RUNTIME);
-    const old = await QmpSession.connect(vm("qmp2"));
+    const old = await freeMonitor(vm());
     const channel = (type: string) => ({
       "channel-type": type,
       addr: { transport: "socket", type: "unix", path: `/vm/sockets/${type}` },

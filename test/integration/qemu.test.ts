@@ -6,9 +6,9 @@ import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { UserError } from "../../node-agent/errors.ts";
 import type { MachinePlan } from "../../node-agent/instance/driver.ts";
-import { QmpSession } from "../../node-agent/instance/qemu/qmp/session.ts";
 import { isAlive, processNow } from "../../node-agent/ovs/process.ts";
 import { signal, skipped, unable, useGuests, WAIT } from "./qemu/fixture.ts";
+import { freeMonitor } from "./qemu/monitor.ts";
 
 describe.skipIf(unable !== undefined)(`lives of guests${skipped}`, () => {
   const guests = useGuests();
@@ -219,7 +219,7 @@ describe.skipIf(unable !== undefined)(`lives of guests${skipped}`, () => {
     await expect.poll(() => guests.driver.pingGuestAgent(guests.instanceUid, 2000), WAIT).toBe(true);
     expect(await guests.driver.consoleTail(guests.instanceUid, 100_000)).toContain("GUEST ready");
 
-    const qmp = await QmpSession.connect(join(guests.machine.paths.instanceVm(guests.instanceUid), "qmp2"));
+    const qmp = await freeMonitor(guests.machine.paths.instanceVm(guests.instanceUid));
     expect(await qmp.execute("yank", { instances: [] }, { outOfBand: true })).toEqual({});
     await expect(qmp.execute("device_del", { id: "nothing" })).rejects.toThrow("device_del: Device 'nothing' not found");
     await qmp.execute("system_reset");

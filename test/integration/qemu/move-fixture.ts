@@ -10,9 +10,9 @@ import type { MachineDisk, MachinePlan } from "../../../node-agent/instance/driv
 import type { MoveEvent, MoveSecret, Offer, OutgoingPlan } from "../../../node-agent/instance/move.ts";
 import { QemuDriver } from "../../../node-agent/instance/qemu/driver.ts";
 import type { QemuMoves } from "../../../node-agent/instance/qemu/move/moves.ts";
-import { QmpSession } from "../../../node-agent/instance/qemu/qmp/session.ts";
 import { makeMachine, type GuestKind, type Machine } from "./machine.ts";
 import { signal, WAIT } from "./fixture.ts";
+import { freeMonitor } from "./monitor.ts";
 
 export const ADDRESS = "127.0.0.1";
 export const PORTS = [49_700, 49_763] as const;
@@ -278,7 +278,7 @@ export async function countOpen(node: Node, instanceUid: string): Promise<number
 
 /** Asks the guest's QEMU at this node, beside the driver. */
 export async function ask({ machine }: Node, instanceUid: string, command: string, args = {}): Promise<unknown> {
-  const qmp = await QmpSession.connect(join(machine.paths.instanceVm(instanceUid), "qmp2"));
+  const qmp = await freeMonitor(machine.paths.instanceVm(instanceUid));
   try {
     return await qmp.execute(command, args);
   } finally {

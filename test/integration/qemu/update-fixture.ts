@@ -5,10 +5,10 @@ import { beforeAll, expect } from "vitest";
 import { checkLog } from "../../../hack/guest/check-log.ts";
 import type { MachineNic, MachinePlan } from "../../../node-agent/instance/driver.ts";
 import type { QemuDriver } from "../../../node-agent/instance/qemu/driver.ts";
-import { QmpSession } from "../../../node-agent/instance/qemu/qmp/session.ts";
 import type { UpdateMark, UpdatePlan, UpdateState } from "../../../node-agent/instance/update.ts";
 import { signal, useGuests, WAIT, type Guests } from "./fixture.ts";
 import { ensureRuntime, OTHER_RUNTIME } from "./machine.ts";
+import { freeMonitor } from "./monitor.ts";
 
 /** On a busy machine, under emulation. */
 const PAUSE_MS = 3_000;
@@ -90,7 +90,7 @@ export function useUpdates(): UpdateTest {
     expect(await machine.processes()).toEqual([pid]);
     const run = (await by.observe(instanceUid)).note?.run;
     expect([run?.pid, run?.next, run?.previous]).toEqual([pid, undefined, undefined]);
-    const qmp = await QmpSession.connect(join(machine.paths.instanceVm(instanceUid), "qmp2"));
+    const qmp = await freeMonitor(machine.paths.instanceVm(instanceUid));
     expect(await qmp.execute("query-migrate-parameters")).toMatchObject({ mode: "normal" });
     qmp.close();
   }
