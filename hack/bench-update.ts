@@ -31,7 +31,7 @@ const ANCHOR = "anchor";
 const FOR_THE_BENCH = { "dev.checkpoints": "false" };
 /** A node takes more guests than it has processors. Only here: their weight is less then, too. */
 const FOR_THE_FLEET = { "operator.cpuOvercommit": 40 };
-const OF_THE_LAB = { "dev.checkpoints": "true", "operator.cpuOvercommit": 4, "image.runtime": "", "runtimeUpdate.mode": "Auto" };
+const OF_THE_LAB = { "dev.checkpoints": "true", "operator.cpuOvercommit": 4, "image.runtime": "", "runtimeUpdate.mode": "Manual" };
 
 interface Seen {
   samples: Sample[];
@@ -48,7 +48,7 @@ const measureUpdates = async (plan: Plan, world: World, other: string): Promise<
   const { now } = await world.until(ANCHOR, isReady, 180);
   const older = now.status?.guest?.runtimeVersion ?? "";
   await progress.step("the chart names the other runtime", () =>
-    upgradeDrover({ "image.runtime": other, "runtimeUpdate.mode": "Manual", ...FOR_THE_BENCH }),
+    upgradeDrover({ "image.runtime": other, ...FOR_THE_BENCH }),
   );
   const newer = await runtimeAfter([NODE], older);
   progress.note(`from ${older} to ${newer} and back`);

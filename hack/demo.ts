@@ -209,7 +209,7 @@ const story = async (otherRuntime: string): Promise<Figures> => {
     await crash("operator", "deployment/drover-operator");
 
     tell("Drover is upgraded under them, and brings another QEMU; what runs keeps the one that it has");
-    const values = { logLevel: "debug", "image.runtime": otherRuntime, "runtimeUpdate.mode": "Manual" };
+    const values = { logLevel: "debug", "image.runtime": otherRuntime };
     const set = Object.entries(values).map(([name, value]) => `--set ${name}=${value}`);
     show(`$ helm upgrade drover manifests/chart --reuse-values ${set.join(" ")}`);
     await upgradeDrover(values);

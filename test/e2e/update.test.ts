@@ -78,8 +78,8 @@ const expectSame = async (before: GuestReport): Promise<void> => {
   expect(problem).toBeUndefined();
 };
 
-const again = async (name: string, runtime: string): Promise<Migration> => {
-  await beginUpdate(NAMESPACE, "vm", name, { runtime });
+const again = async (name: string, runtime: string, of = "vm"): Promise<Migration> => {
+  await beginUpdate(NAMESPACE, of, name, { runtime });
   return endOf(NAMESPACE, name);
 };
 
@@ -103,7 +103,7 @@ beforeAll(async () => {
   address = await addressOf(NAMESPACE, "vm");
   probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.66.0.250/24" });
   await statusWithin(probe, address, 60);
-  await upgradeDrover({ "image.runtime": image, "runtimeUpdate.mode": "Manual" });
+  await upgradeDrover({ "image.runtime": image });
   newer = await runtimeAfter(NODES, older);
 });
 
@@ -112,7 +112,7 @@ afterAll(async () => {
   await eventually(async () => (await probe?.remove(), true), 60, "the observer is removed");
   await kubectl(["delete", "namespace", NAMESPACE, "--timeout=120s"], { seconds: 130 });
   await kubectl(["label", "node", "n2", "n3", `${LABEL}-`]);
-  await upgradeDrover({ "image.runtime": "", "runtimeUpdate.mode": "Auto" });
+  await upgradeDrover({ "image.runtime": "", "runtimeUpdate.mode": "Manual" });
 });
 
 describe("a new runtime beside the old one", () => {
@@ -249,6 +249,17 @@ describe("one at a time", () => {
     expect((await endOf(NAMESPACE, "copying")).status?.phase).toBe("Cancelled");
     expect((await endOf(NAMESPACE, "after-it")).status?.phase).toBe("Succeeded");
     expect(await runtimeOf("away")).toBe(newer);
+  });
+
+  test("a guest that has moved is updated where it is now, and moves on after that", async () => {
+    for (const name of ["moves", "moves-on"]) {
+      await move("away", name, {});
+      expect((await endOf(NAMESPACE, name)).status).toMatchObject({ phase: "Succeeded" });
+      await beginUpdate(NAMESPACE, "away", `after-${name}`, { runtime: older });
+      const { status: now } = await endOf(NAMESPACE, `after-${name}`, 120);
+      expect(now).toMatchObject({ phase: "Succeeded", reason: "Updated" });
+    }
+    expect((await again("away-newer", newer, "away")).status).toMatchObject({ phase: "Succeeded", reason: "Updated" });
   });
 
   test("a move waits for an update; one that is cancelled before the guest stops leaves the old QEMU", async () => {
