@@ -31,7 +31,12 @@ const ANCHOR = "anchor";
 const FOR_THE_BENCH = { "dev.checkpoints": "false" };
 /** A node takes more guests than it has processors. Only here: their weight is less then, too. */
 const FOR_THE_FLEET = { "operator.cpuOvercommit": 40 };
-const OF_THE_LAB = { "dev.checkpoints": "true", "operator.cpuOvercommit": 4, "image.runtime": "", "runtimeUpdate.mode": "Manual" };
+const OF_THE_LAB = {
+  "dev.checkpoints": "true",
+  "operator.cpuOvercommit": 4,
+  "image.runtime": "",
+  "runtimeUpdate.mode": "Manual",
+};
 
 interface Seen {
   samples: Sample[];
@@ -47,9 +52,7 @@ const measureUpdates = async (plan: Plan, world: World, other: string): Promise<
   await world.create(ANCHOR, { memory: "256Mi" });
   const { now } = await world.until(ANCHOR, isReady, 180);
   const older = now.status?.guest?.runtimeVersion ?? "";
-  await progress.step("the chart names the other runtime", () =>
-    upgradeDrover({ "image.runtime": other, ...FOR_THE_BENCH }),
-  );
+  await progress.step("the chart names the other runtime", () => upgradeDrover({ "image.runtime": other, ...FOR_THE_BENCH }));
   const newer = await runtimeAfter([NODE], older);
   progress.note(`from ${older} to ${newer} and back`);
   const probe = await observer({ node: OTHER_NODE, namespace: NAMESPACE, network: NETWORK, ipv4: "10.77.255.252/16" });

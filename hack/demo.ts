@@ -143,7 +143,7 @@ const update = async (probe: Probe, web: string): Promise<Pick<Figures, "updateP
   const updateMs = Math.round(performance.now() - begun);
   await ask(probe, web, "/dirty/0/1");
   await type("get inst -o wide");
-  await type("get dhost");
+  await type("get drollout");
   const after = await instance("default", "web");
   if ((await processOf(after)) === (await processOf(before).catch(() => "gone")))
     throw new Error("web's QEMU is still the old process");
