@@ -152,7 +152,7 @@ describe("a new runtime beside the old one", () => {
       expect(await runtimeOf(name)).toBe(older);
     }
     expect(await kubectl(["-n", NAMESPACE, "get", "inst", "-o", "wide"])).toContain(older);
-    expect(await kubectl(["-n", NAMESPACE, "get", "dmig", "-o", "name"])).toBe("");
+    expect(await kubectl(["-n", NAMESPACE, "get", "dmig", "-o", "name"])).toBe("migration.drover.dev/moves");
   });
 });
 
