@@ -37,8 +37,8 @@ export const letGo = async (node: string): Promise<void> => {
 };
 
 /**
- * Ends a node's agent by SIGKILL and lets what it was held at go; resolves when the next one is ready. Its pod is replaced: the kubelet
- * would let the container wait for longer each time.
+ * Ends a node's agent by SIGKILL and lets what it was held at go; resolves when the next one is ready. Its pod is replaced, so that
+ * no back-off of the kubelet is waited for.
  */
 export const killAgent = async (node: string): Promise<void> => {
   await inNode(node, "sh", ["-c", 'kill -KILL $(pgrep -f "$0")', AGENT]);

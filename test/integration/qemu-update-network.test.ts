@@ -72,8 +72,8 @@ describe.skipIf(unable !== undefined)(`the NIC of a guest that gets another QEMU
   }
 
   /**
-   * A QEMU that stops reads one packet more, finds that it cannot deliver it, and reads on only when it drops that: at each change of its
-   * state. It stops, and then it has handed the guest over: on a busy machine a packet falls between the two as well.
+   * A QEMU that has stopped its guest reads one packet more before it finds that it cannot deliver it: that one is lost. Two were seen once, on a
+   * busy machine; most likely it drops what it holds, and reads again, when its state changes from stopped to handed over.
    */
   const LOST = 2;
 
