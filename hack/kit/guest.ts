@@ -48,8 +48,8 @@ export const observer = async (options: {
 const host = (address: string): string => (address.includes(":") ? `[${address}]` : address);
 
 /** What the guest's own program answers. */
-export const ask = async <T>(probe: Probe, address: string, what: string): Promise<T> =>
-  JSON.parse(await probe.fetch(`http://${host(address)}${what}`)) as T;
+export const ask = async <T>(probe: Probe, address: string, what: string, seconds?: number): Promise<T> =>
+  JSON.parse(await probe.fetch(`http://${host(address)}${what}`, seconds)) as T;
 
 export const status = (probe: Probe, address: string): Promise<GuestReport> => ask<GuestReport>(probe, address, "/status");
 

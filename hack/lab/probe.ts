@@ -34,8 +34,8 @@ export interface EchoLog {
 
 export interface Probe {
   exec(command: string[]): Promise<string>;
-  /** Body of a GET. */
-  fetch(url: string): Promise<string>;
+  /** Body of a GET. Given up after so many seconds, where that is said. */
+  fetch(url: string, seconds?: number): Promise<string>;
   /** Begins to send echoes; resolves once the first answer has come. */
   echo(address: string): Promise<EchoLog>;
   remove(): Promise<void>;
@@ -131,7 +131,8 @@ export const makeProbe = async (wish: ProbeWish): Promise<Probe> => {
   };
   return {
     exec,
-    fetch: (url) => exec([process.execPath, talkScript, "fetch", url]),
+    fetch: (url, seconds) =>
+      exec([...(seconds === undefined ? [] : ["timeout", String(seconds)]), process.execPath, talkScript, "fetch", url]),
     echo: async (address) => {
       const [program = "", ...args] = await inNodeCommand(
         nodeNamed(lab(), wish.node),
