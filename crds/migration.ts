@@ -329,6 +329,19 @@ export const migrationStatus = z
           "With mode: InPlace: how often the guest had been started again by itself when it began. More at the end: it did not live.",
         ),
       ),
+    claimGrowth: z
+      .object({
+        attempt: z.int().meta(doc("The attempt that found no room.")),
+        fromBytes: z.int().meta(doc("The limit before.")),
+        toBytes: z.int().meta(doc("The limit that is asked for.")),
+        refused: z.string().optional().meta(doc("Why the claim was not given it.")),
+      })
+      .optional()
+      .meta(
+        doc(
+          "With mode: InPlace: how the claim's memory limit is raised, where it has no room for a second QEMU for some seconds.",
+        ),
+      ),
     handover: handover.optional(),
     source: migrationSource.optional(),
     target: migrationTarget.optional(),

@@ -1,12 +1,19 @@
 /** Kubernetes' own kinds, as much of them as Drover reads or writes; nothing here exists at run time. */
 import type { KubeObject } from "./types.ts";
 
+export interface ResourceAmounts {
+  requests?: Record<string, string>;
+  limits?: Record<string, string>;
+}
+
 export interface ContainerStatus {
   name: string;
   ready: boolean;
   restartCount: number;
   containerID?: string;
   imageID?: string;
+  /** What the kubelet has given it, which is less than what is asked for while a resize is under way. */
+  resources?: ResourceAmounts;
   state?: {
     running?: { startedAt?: string };
     waiting?: { reason?: string; message?: string };
@@ -20,6 +27,8 @@ export interface PodCondition {
   reason?: string;
   message?: string;
   lastTransitionTime?: string;
+  /** The pod's generation that it speaks of; Kubernetes 1.33 and newer. */
+  observedGeneration?: number;
 }
 
 export interface Container {
@@ -29,7 +38,7 @@ export interface Container {
   command?: string[];
   args?: string[];
   env?: { name: string; value?: string; valueFrom?: Record<string, unknown> }[];
-  resources?: { requests?: Record<string, string>; limits?: Record<string, string> };
+  resources?: ResourceAmounts;
   securityContext?: Record<string, unknown>;
   volumeMounts?: { name: string; mountPath: string; readOnly?: boolean; subPath?: string; mountPropagation?: string }[];
   [field: string]: unknown;

@@ -24,6 +24,7 @@ import { NOTE_ANNOTATIONS } from "./drain/notes.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { NamespaceCounts } from "./namespace-counts.ts";
 import type { ClaimSettings } from "./instance/claim.ts";
+import { HOLDER } from "./instance/facts.ts";
 import { claimIndexes, hostIndexes, instanceIndexes, type IndexesOf } from "./indexes.ts";
 import { migrationIndexes } from "./migration/indexes.ts";
 import { nodeLife } from "./nodes.ts";
@@ -70,7 +71,7 @@ function slim<T extends KubeObject>(object: T): T {
   return object;
 }
 
-/** Of a claim only its place, its conditions, its owner, the Migration that made it, and whether it was asked to go matter. */
+/** Of a claim only its place, its memory limit, its conditions, its owner, the Migration that made it, and whether it was asked to go matter. */
 function slimPod(pod: Pod): Pod {
   const { labels = {}, annotations: all = {}, ...metadata } = pod.metadata;
   const migration = labels[MIGRATION_LABEL];
@@ -78,7 +79,11 @@ function slimPod(pod: Pod): Pod {
   const made = migration === undefined ? {} : { labels: { [MIGRATION_LABEL]: migration } };
   const notes = Object.entries(all).filter(([name]) => NOTE_ANNOTATIONS.includes(name));
   const asked = notes.length === 0 ? {} : { annotations: Object.fromEntries(notes) };
-  return { ...pod, metadata: { ...metadata, ...made, ...asked }, spec: { containers: [], nodeName } };
+  const containers = pod.spec.containers.map(({ name, resources: amounts }) => {
+    const memory = name === HOLDER ? amounts?.limits?.["memory"] : undefined;
+    return memory === undefined ? { name } : { name, resources: { limits: { memory } } };
+  });
+  return { ...pod, metadata: { ...metadata, ...made, ...asked }, spec: { containers, nodeName } };
 }
 
 /** Of a Node only its readiness, its boot, its cordon and its pools matter; its status also lists every image it holds. */

@@ -28,8 +28,11 @@ export const accountOf = async (node: string, claimUid: string): Promise<string>
 };
 
 /** What is charged to the guest of a claim, in bytes, and how much of that is page cache. */
-export const accountsOf = async (node: string, claimUid: string): Promise<{ usage: number; pageCache: number }> => {
-  const directory = await accountOf(node, claimUid);
+export const accountsOf = async (node: string, claimUid: string): Promise<{ usage: number; pageCache: number }> =>
+  accountsIn(node, await accountOf(node, claimUid));
+
+/** The same of any directory of a memory hierarchy. */
+export const accountsIn = async (node: string, directory: string): Promise<{ usage: number; pageCache: number }> => {
   const v1 = directory.startsWith("/sys/fs/cgroup/memory/");
   const usage = Number(await inNode(node, "cat", [`${directory}/${v1 ? "memory.usage_in_bytes" : "memory.current"}`]));
   const stat = await inNode(node, "cat", [`${directory}/memory.stat`]);

@@ -5,6 +5,7 @@ import type { Instance } from "../../crds/instance.ts";
 import type { MigrationDisk } from "../../crds/migration.ts";
 import { gibRoundedUp, MIB, parseBytes } from "../../crds/quantity.ts";
 import { asksForDisk } from "../../crds/disk-room.ts";
+import { HOLDER } from "./facts.ts";
 import { overheadBytes } from "./overhead.ts";
 
 /** What the chart decides about claims. */
@@ -175,7 +176,7 @@ function podOf(instance: Instance, particulars: Particulars, settings: ClaimSett
       },
       containers: [
         {
-          name: "holder",
+          name: HOLDER,
           image: settings.holderImage,
           imagePullPolicy: settings.holderPullPolicy,
           resources: { requests: { cpu, ...limited }, limits: limited },

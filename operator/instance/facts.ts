@@ -1,6 +1,7 @@
 /** What the operator knows of one instance's surroundings, reduced to what its decisions need. */
 import type { GuestStatus, InstanceStatus } from "../../crds/instance.ts";
 import { MIGRATION_LABEL } from "../../crds/names.ts";
+import { parseBytes } from "../../crds/quantity.ts";
 import type { Pod } from "../../kube/index.ts";
 
 export type Power = "Running" | "Stopped";
@@ -11,6 +12,9 @@ export interface Problem {
   reason: string;
   message: string;
 }
+
+/** The one container of a claim. */
+export const HOLDER = "holder";
 
 /** A claim pod as the API server shows it. */
 export interface ClaimSeen {
@@ -27,6 +31,16 @@ export interface ClaimSeen {
   unscheduled?: Problem;
   /** It is over (evicted, or refused by the kubelet): nothing can run in it any more. */
   ended?: Problem;
+  memory?: ClaimMemory | undefined;
+}
+
+/** The memory limit of a claim, which can be changed while it runs. */
+export interface ClaimMemory {
+  limitBytes: number;
+  /** What the kubelet says that it has given; undefined for one that does not know resizes. */
+  givenBytes?: number | undefined;
+  /** Why the kubelet does not give it. */
+  refused?: Problem;
 }
 
 /** Whether a node can be asked. Gone: its Node object was deleted; Fenced: proven to run nothing any more. */
@@ -48,6 +62,27 @@ function ended({ status }: Pod): Problem | undefined {
   return { reason: status.reason ?? status.phase, message: status.message ?? `the pod is ${status.phase}` };
 }
 
+/** Undefined for what is no quantity of bytes as far as we write them. */
+function bytesOf(quantity: string | undefined): number | undefined {
+  try {
+    return quantity === undefined ? undefined : parseBytes(quantity);
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+function memory({ metadata, spec, status }: Pod): ClaimMemory | undefined {
+  const limitBytes = bytesOf(spec.containers.find(({ name }) => name === HOLDER)?.resources?.limits?.["memory"]);
+  if (limitBytes === undefined) return undefined;
+  const given = status?.containerStatuses?.find(({ name }) => name === HOLDER)?.resources?.limits?.["memory"];
+  const pending = status?.conditions?.find(({ type }) => type === "PodResizePending");
+  // what it said of an earlier size may stand there for a moment yet
+  const isOfNow = (pending?.observedGeneration ?? Number.POSITIVE_INFINITY) >= (metadata.generation ?? 0);
+  const refused = pending?.status === "True" && isOfNow && { reason: pending.reason ?? "", message: pending.message ?? "" };
+  return { limitBytes, givenBytes: bytesOf(given), ...(refused ? { refused } : {}) };
+}
+
 /** What matters of a claim pod. Pure. */
 export function claimSeen(pod: Pod): ClaimSeen {
   const why = unscheduled(pod);
@@ -62,6 +97,7 @@ export function claimSeen(pod: Pod): ClaimSeen {
     holderRunning: pod.status?.phase === "Running" && (pod.status.containerStatuses ?? []).every(({ ready }) => ready),
     unscheduled: why,
     ended: over,
+    memory: memory(pod),
   };
 }
 

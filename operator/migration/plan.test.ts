@@ -37,6 +37,7 @@ function said({ step, end, reason }: MovePlan): string {
     "create-claim": "create-claim",
     "delete-claim": step.do === "delete-claim" ? `delete ${step.claim.uid}` : "",
     "take-label-off": "take-label-off",
+    "resize-claim": "resize-claim",
     begin: step.do === "begin" ? `begin ${step.to.attempt}` : "",
     write: step.do === "write" ? `write ${step.to.state}` : "",
   };

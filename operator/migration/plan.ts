@@ -33,7 +33,7 @@ export interface MoveFacts {
   otherClaims: readonly ClaimSeen[];
   /** The claim pod that the guest leaves. */
   sourceClaim: ClaimSeen | undefined;
-  /** Why the API server took no claim at the last try. */
+  /** Why the API server took no claim, or no other size of one, at the last try. */
   refused: Problem | undefined;
   nodeFacts: (name: string) => NodeFacts;
   hasPool: (name: string) => boolean;
@@ -65,6 +65,8 @@ export type MoveStep =
   | { do: "delete-claim"; claim: ClaimSeen; graceSeconds: number }
   /** The guest lives in it now: it is a claim as any other. */
   | { do: "take-label-off"; claim: ClaimSeen }
+  /** Gives a claim another memory limit while its guest runs. */
+  | { do: "resize-claim"; claim: ClaimSeen; toBytes: number }
   /** Gives the guest to the agents: the first record of an attempt. */
   | { do: "begin"; from: Handover | undefined; to: Handover }
   | { do: "write"; from: Handover; to: Handover };

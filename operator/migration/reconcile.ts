@@ -15,6 +15,7 @@ import { isNoted } from "./active.ts";
 import { hasEnded, hasTurn } from "./attempt.ts";
 import { createTargetClaim, deleteTargetClaim, takeLabelOff } from "./claim.ts";
 import { pruning } from "./history.ts";
+import { resizeClaim } from "./in-place/resize.ts";
 import { migrationsOf } from "./lookup.ts";
 import { planMove, type MovePlan } from "./plan.ts";
 import { MoveScope, type MoveContext } from "./scope.ts";
@@ -108,6 +109,9 @@ async function act(scope: MoveScope, plan: MovePlan): Promise<Requeue | void | "
       return "go on";
     case "take-label-off":
       await takeLabelOff(scope, step.claim);
+      return "go on";
+    case "resize-claim":
+      await resizeClaim(scope, step.claim, step.toBytes);
       return "go on";
     case "begin":
     case "write":

@@ -56,7 +56,7 @@ export class MoveScope {
   readonly ctx: MoveContext;
   /** As it was read, or as our last write returned it. */
   migration: Migration;
-  /** What the API server said to the last claim that it did not take. */
+  /** What the API server said to the last claim, or size of one, that it did not take. */
   refused: Problem | undefined;
 
   constructor(migration: Migration, ctx: MoveContext) {

@@ -7,6 +7,7 @@ import type { Cause, MoveFacts, MovePlan } from "../plan.ts";
 import { causeOf, freshly, SILENT_TARGET_MS, UNKNOWN } from "../plan-after.ts";
 import { afterFailure, finish, lifeOf, waitFor } from "../plan-steps.ts";
 import { runningGuest } from "../preflight.ts";
+import { planRoom } from "./room.ts";
 import { changeText, WAY_OUT } from "./runtimes.ts";
 
 /** What an agent says of a guest is a second old at most; the update does not hang on it. */
@@ -72,8 +73,8 @@ export function planUpdated(facts: MoveFacts, record: Handover): MovePlan {
 }
 
 /**
- * A claim without room is not helped by another try, and what helps is said with it. Nor is a guest that has ended: started again it is
- * in the current runtime, and the update of nothing would succeed.
+ * A claim without room is not helped by another try alone, and what helps is said with it. Nor is a guest that has ended: started again it
+ * is in the current runtime, and the update of nothing would succeed.
  */
 function lasting(cause: Cause): Cause {
   if (cause.reason === "GuestEnded") return { ...cause, retryable: false };
@@ -88,7 +89,8 @@ export function planUpdateGivenUp(facts: MoveFacts, record: Handover): MovePlan 
   const { sourceNode = "" } = migration.status ?? {};
   const cause = causeOf(facts);
   const why = lasting(cause ?? UNKNOWN);
-  if (decide(facts, record).do === "settled") return afterFailure(facts, why);
+  if (decide(facts, record).do === "settled")
+    return why.reason === "NoRoomInClaim" ? planRoom(facts, why) : afterFailure(facts, why);
   // The old QEMU is the right one, whatever becomes of the new one: nobody need wait for a node that says nothing.
   const isSilent = source.state === "Silent";
   const silentMs = facts.lasted("target-silent", isSilent ? "target-silent" : undefined);

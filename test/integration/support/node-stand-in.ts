@@ -5,7 +5,11 @@ import { instances } from "../../../crds/resources.ts";
 import { keyOf, keyText, resources, type KubeClient, type ObjectKey, type Pod } from "../../../kube/index.ts";
 import type { Cluster } from "./cluster.ts";
 
-/** Kubelet and agent of all nodes: claims run when bound and end when deleted, guests do as they are asked. */
+const RESIZE = "PodResizePending";
+const limitsOf = (all: readonly { name: string; resources?: { limits?: Record<string, string> } }[] = []): string | undefined =>
+  all.find(({ name }) => name === "holder")?.resources?.limits?.["memory"];
+
+/** Kubelet and agent of all nodes: claims run when bound, are resized and end when deleted, guests do as they are asked. */
 export class NodeStandIn {
   readonly #client: KubeClient;
   readonly #cluster: Pick<Cluster, "client" | "seenInstances" | "seenPods">;
@@ -13,6 +17,8 @@ export class NodeStandIn {
   readonly #unwatch: (() => void)[] = [];
   /** Nodes that do nothing at present. */
   readonly silent = new Set<string>();
+  /** No pod is given more than it has. */
+  noMemory = false;
   /** Set to have guests fail, or anything else than run. */
   guestFor: (instance: Instance) => Partial<GuestStatus> = () => ({});
   /** Instances that a move's agents hold: nothing is started, stopped or said of them. */
@@ -88,11 +94,26 @@ export class NodeStandIn {
       await this.#client.delete(resources.pods, key, { uid, gracePeriodSeconds: 0 });
       return;
     }
-    if (pod.status?.phase !== "Pending") return;
-    const status = {
-      phase: "Running",
-      containerStatuses: [{ name: "holder", ready: true, restartCount: 0, image: "h", imageID: "h" }],
-    };
+    const [wanted, given] = [limitsOf(pod.spec.containers), limitsOf(pod.status?.containerStatuses)];
+    const runs = pod.status?.phase === "Running";
+    const isRefused = pod.status?.conditions?.some(({ type }) => type === RESIZE) === true;
+    const refuses = runs && wanted !== given && this.noMemory;
+    if (runs && isRefused === refuses && (wanted === given || refuses)) return;
+    const others = (pod.status?.conditions ?? []).filter(({ type }) => type !== RESIZE);
+    const status = refuses
+      ? {
+          conditions: [
+            ...others,
+            { type: RESIZE, status: "True", reason: "Infeasible", message: "Node didn't have enough memory" },
+          ],
+        }
+      : {
+          phase: "Running",
+          conditions: others,
+          containerStatuses: [
+            { name: "holder", ready: true, restartCount: 0, image: "h", imageID: "h", resources: { limits: { memory: wanted } } },
+          ],
+        };
     await this.#client.patchMerge<Pod>(resources.pods, key, { metadata: { uid }, status }, { subresource: "status" });
   }
 }

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { SECOND_QEMU_BYTES } from "../../../../crds/second-qemu.ts";
 import { errorText } from "../../../errors.ts";
 import { updateBlockers, type UpdateFacts } from "./blockers.ts";
-import { requireRoom, SECOND_QEMU_BYTES } from "./room.ts";
+import { requireRoom } from "./room.ts";
 
 const able: UpdateFacts = {
   qemuVersion: "10.0.13",
