@@ -36,7 +36,7 @@ export const rolloutFacts = (more: Partial<RolloutFacts> = {}): RolloutFacts => 
   total: 5,
   active: [],
   failed: [],
-  settings: runtimeUpdateSettings("{}"),
+  settings: runtimeUpdateSettings('{"perNode": 1}'),
   now: NOW,
   ...more,
 });

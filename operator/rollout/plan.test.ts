@@ -5,7 +5,7 @@ import { planRollout, type ActiveUpdate, type FailedUpdate, type RolloutFacts } 
 import { runtimeUpdateSettings } from "./settings.ts";
 import type { Outdated } from "./update.ts";
 
-const settings = (values: object) => runtimeUpdateSettings(JSON.stringify(values));
+const settings = (values: object) => runtimeUpdateSettings(JSON.stringify({ perNode: 1, ...values }));
 const night = { window: { start: "22:00", end: "04:00" } };
 const noon = { window: { start: "11:30", end: "12:30" } };
 const update = (node: string, begun = true): ActiveUpdate => ({

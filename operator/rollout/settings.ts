@@ -27,7 +27,7 @@ const parsed = <T>(name: string, parse: (text: string) => T) =>
 
 const schema = z.object({
   mode: z.enum(["Auto", "Manual", "Off"], "mode must be Auto, Manual or Off").default("Auto"),
-  perNode: limit("perNode").default(1),
+  perNode: limit("perNode").default(2),
   perCluster: limit("perCluster").default(4),
   maxPause: parsed("maxPause", (text) => Math.round(parseDuration(text))).default(300),
   window: z

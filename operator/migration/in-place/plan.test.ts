@@ -28,7 +28,7 @@ const noted = (reason: string) => ({
       status: "False" as const,
       reason,
       message: `for ${reason}`,
-      lastTransitionTime: "2026-01-01T00:59:58Z",
+      lastTransitionTime: "2026-01-01T00:59:59Z",
     },
   ],
 });
