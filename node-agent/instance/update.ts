@@ -17,8 +17,11 @@ export type UpdateState = "gone" | "old" | "ready" | "held" | "new";
 export interface SwitchOptions {
   /** The guest goes on in the old process when it would stand still for longer; ms. */
   maxPauseMs: number;
-  /** Called while the guest stands still, once the new process has all of it; from then on only that one may run it. */
-  noted: () => Promise<void>;
+  /**
+   * Called while the guest stands still, once the new process has all of it; from then on only that one may run it. To be preceded by
+   * `stillThere`, which throws when that process has ended meanwhile: then the guest can go on in the old one.
+   */
+  noted: (stillThere: () => void) => Promise<void>;
 }
 
 /** A step as it happened. */

@@ -53,7 +53,7 @@ export interface MovingParts {
   instances: Pick<Informer<Instance>, "get" | "byIndex" | "onChange" | "synced">;
   /** Claim pods of this node, with the index `instance`. */
   pods: Pick<Informer<Pod>, "list" | "onChange" | "synced" | "hasSynced">;
-  driver: Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget">;
+  driver: Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget" | "pingGuestAgent">;
   moves: MoveDriver;
   poolMoves: PoolMoveDriver;
   updates: UpdateDriver;

@@ -14,7 +14,7 @@ import type { MoveReporter } from "./report.ts";
 
 export interface SideParts {
   client: Pick<KubeClient, "get" | "patchJson">;
-  driver: Pick<InstanceDriver, "prepare" | "stop" | "forget">;
+  driver: Pick<InstanceDriver, "prepare" | "stop" | "forget" | "pingGuestAgent">;
   moves: MoveDriver;
   pools: Pick<Pools, "ensureVolume" | "removeVolume" | "place">;
   nics: Pick<Nics, "ensure" | "removeAll" | "installed" | "onChange">;

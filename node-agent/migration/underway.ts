@@ -25,6 +25,9 @@ export class Wake {
   }
 }
 
+/** A timer holds no more than 2^31 ms. */
+const LONGEST_TIMER_MS = 86_400_000;
+
 /** One timer for many reasons: it calls at the earliest time that was asked for since it was cleared. */
 export class Alarm {
   readonly #clock: Clock;
@@ -37,15 +40,17 @@ export class Alarm {
     this.#call = call;
   }
 
+  /** Far away it calls before that. */
   in(ms: number): void {
-    const at = this.#clock.monotonic() + ms;
+    const soon = Math.min(ms, LONGEST_TIMER_MS);
+    const at = this.#clock.monotonic() + soon;
     if (at >= this.#at) return;
     this.#clock.clearTimeout(this.#timer);
     this.#at = at;
     this.#timer = this.#clock.setTimeout(() => {
       this.#at = Number.POSITIVE_INFINITY;
       this.#call();
-    }, ms);
+    }, soon);
   }
 
   clear(): void {

@@ -31,6 +31,7 @@ import {
   statusWithin,
   whileEchoing,
 } from "../../hack/kit/guest.ts";
+import { fillClaim, limitOf, roomIn } from "../../hack/kit/claim-memory.ts";
 import { portOptions } from "../../hack/kit/northbound.ts";
 import { beginUpdate, endOf, heldBy, runtimeAfter, runtimeDirectories, runtimesOf } from "../../hack/kit/update.ts";
 import { upgradeDrover } from "../../hack/kit/upgrade.ts";
@@ -281,6 +282,52 @@ describe("one at a time", () => {
   });
 });
 
+describe("a claim without room for a second QEMU", () => {
+  const MIB = 2 ** 20;
+  const quota = {
+    apiVersion: "v1",
+    kind: "ResourceQuota",
+    metadata: { name: "full", namespace: NAMESPACE },
+    spec: { hard: { "limits.memory": "1Mi" } },
+  };
+
+  test("grows while the guest runs, and is left as it was where that is not allowed", async () => {
+    const to = await other();
+    const [was, process, before] = [await status(probe, address), await processOf(await vm()), await limitOf(await vm())];
+    const away = await fillClaim(await vm(), 45);
+    try {
+      await eventually(async () => (await roomIn(await vm())) < 60 * MIB, 30, "the claim is nearly full");
+      await apply(quota);
+      await eventually(
+        async () => (await get<{ status?: { used?: object } }>("quota/full", NAMESPACE)).status?.used !== undefined,
+        30,
+        "the quota counts",
+      );
+      const refused = await again("no-room", to);
+      expect(refused.status).toMatchObject({ phase: "Failed", reason: "NoRoomInClaim" });
+      expect(wordsOf(refused)).toMatch(
+        /a second QEMU needs 64 MiB in the claim .* the claim could not be given more: .*exceeded quota/,
+      );
+      expect(await limitOf(await vm())).toBe(before);
+      expect(await processOf(await vm())).toBe(process);
+      await kubectl(["-n", NAMESPACE, "delete", "quota/full"]);
+      const grown = await again("more-room", to);
+      expect({ ...grown.status, words: wordsOf(grown) }).toMatchObject({
+        phase: "Succeeded",
+        retries: 1,
+        claimGrowth: { attempt: 1, fromBytes: before, toBytes: before + 64 * MIB },
+      });
+    } finally {
+      await away();
+      await kubectl(["-n", NAMESPACE, "delete", "quota/full", "--ignore-not-found"]);
+    }
+    expect(await limitOf(await vm())).toBe(before + 64 * MIB);
+    expect(await runtimeOf("vm")).toBe(to);
+    expect((await vm()).status?.guest?.claimUid).toBe((await migrationNow("more-room")).status?.sourceClaim?.uid);
+    await expectSame(was);
+  });
+});
+
 describe("something dies in the middle", () => {
   /** An update that is held before a step, and struck there. By the word of the QEMUs themselves never two of them run, and one does in the end. */
   const struck = async (name: string, step: string, strike: () => Promise<unknown>): Promise<Migration> => {
@@ -315,16 +362,29 @@ describe("something dies in the middle", () => {
     },
   );
 
-  test("the new QEMU while it waits: the guest stays in the old one, and the next try works", async () => {
+  /** Kills the older or the newer of the two QEMUs, and lets the agent go on. */
+  const killOne = async (which: "old" | "new"): Promise<void> => {
+    const script = 'kill -KILL "$(pgrep "$1" -f "^/usr/bin/qemu-system-x86_64 -name guest=$0,")"';
+    await inNode(NODE, "sh", ["-c", script, `${NAMESPACE}/vm`, which === "old" ? "-o" : "-n"]);
+    await letGo(NODE);
+  };
+
+  test.each([
+    ["waits", "switch"],
+    ["has all of the guest, which stands still", "note"],
+  ])("the new QEMU while it %s: the guest stays in the old one, and the next try works", async (_, step) => {
     const to = await other();
-    const youngest = 'kill -KILL $(pgrep -n -f "^/usr/bin/qemu-system-x86_64 -name guest=$0,")';
-    const ended = await struck("young", "switch", async () => {
-      await inNode(NODE, "sh", ["-c", youngest, `${NAMESPACE}/vm`]);
-      await letGo(NODE);
-    });
+    const ended = await struck(`young-${step}`, step, () => killOne("new"));
     // A failure that can pass is tried again by itself.
-    const next = ended.status?.phase === "Succeeded" ? ended : await again("young-again", to);
+    const next = ended.status?.phase === "Succeeded" ? ended : await again(`young-${step}-again`, to);
     expect(next.status).toMatchObject({ phase: "Succeeded" });
+    expect(await runtimeOf("vm")).toBe(to);
+  });
+
+  test("the old QEMU once the guest is noted as the new one's: it goes on there", async () => {
+    const to = await other();
+    const ended = await struck("old", "run", () => killOne("old"));
+    expect({ phase: ended.status?.phase, words: wordsOf(ended) }).toMatchObject({ phase: "Succeeded" });
     expect(await runtimeOf("vm")).toBe(to);
   });
 });

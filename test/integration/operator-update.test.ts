@@ -13,7 +13,7 @@ import { UpdateWorld, type UpdateStep } from "./update-kit.ts";
 let world: UpdateWorld;
 let operator: RunningOperator;
 const migration = { ...migrationSettings('{"retries": 1}'), backoff: { firstMs: 100, mostMs: 1000 } };
-const updates = runtimeUpdateSettings('{"mode": "Off"}');
+const updates = runtimeUpdateSettings('{"mode": "Off", "perNode": 1}');
 
 beforeAll(async () => {
   world = await UpdateWorld.start("n1", "n2");
@@ -199,12 +199,41 @@ describe("what cannot be", () => {
     await runtimeIs("odd", "Outdated");
   });
 
-  it("a claim without room, with the way out", async () => {
-    world.failing.set("odd", { reason: "NoRoomInClaim", message: "its claim lacks 30 MiB for a second QEMU", retryable: false });
+  const noRoom = { reason: "NoRoomInClaim", message: "its claim lacks 30 MiB for a second QEMU", retryable: false };
+  const limit = (): string | undefined => world.moves.claims("odd")[0]?.spec.containers[0]?.resources?.limits?.["memory"];
+
+  it("a claim without room that is not given more, with the way out", async () => {
+    const before = limit();
+    world.failing.set("odd", noRoom);
+    world.moves.nodes.noMemory = true;
     await world.update("odd-3", { instance: "odd" });
     const ended = await world.moves.phase("odd-3", "Failed", "NoRoomInClaim");
-    expect(conditionOf(ended, "Ready")?.message).toContain("or restart it (a new spec.restartedAt)");
+    const message = conditionOf(ended, "Ready")?.message;
+    expect(message).toContain("or restart it (a new spec.restartedAt)");
+    expect(message).toContain("the claim could not be given more: the kubelet refuses it: Node didn't have enough memory");
+    await expect.poll(limit).toBe(before);
+    world.moves.nodes.noMemory = false;
+  });
+
+  it("a claim without room grows, and is tried once more", async () => {
+    const [before, pod] = [Number(limit()), world.moves.claims("odd")[0]?.metadata.uid];
+    world.hold("odd-5", "give-up");
+    await world.update("odd-5", { instance: "odd" });
+    await world.moves.phase("odd-5", "Pending", "GivingUp");
     world.failing.delete("odd");
+    world.release("odd-5");
+    const ended = await world.moves.phase("odd-5", "Succeeded", "Updated");
+    const grown = before + 64 * 2 ** 20;
+    expect(ended.status).toMatchObject({
+      retries: 1,
+      handover: { attempt: 2, state: "Done" },
+      claimGrowth: { attempt: 1, fromBytes: before, toBytes: grown },
+    });
+    await expect.poll(() => Number(limit())).toBe(grown);
+    expect(world.moves.claims("odd").map(({ metadata }) => metadata.uid)).toEqual([pod]);
+    await world.update("odd-6", { instance: "odd", runtime: "r1" });
+    const back = await world.moves.phase("odd-6", "Succeeded", "Updated");
+    expect(back.status?.claimGrowth).toBeUndefined();
   });
 
   it("what can pass is tried again", async () => {

@@ -1,7 +1,8 @@
 /** Real QEMU under TCG, and the agent's own move: it dies right before each of its steps, and the next one goes on from notes and processes. */
-import { readdir } from "node:fs/promises";
+import { mkdir, open, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { execa } from "execa";
+import { describe, expect, onTestFinished, test } from "vitest";
 import type { Handover, Migration } from "../../crds/migration.ts";
 import { realClock } from "../../kube/index.ts";
 import { silentLogger } from "../../kube/logger.ts";
@@ -13,9 +14,38 @@ import { UpdateMove, type UpdateParts } from "../../node-agent/migration/in-plac
 import { MoveMetrics } from "../../node-agent/migration/metrics.ts";
 import { MoveNotes } from "../../node-agent/migration/notes.ts";
 import type { Said } from "../../node-agent/migration/report.ts";
-import { skipped, unable } from "./qemu/fixture.ts";
+import { skipped, unable, WAIT } from "./qemu/fixture.ts";
 import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
 import { useUpdates } from "./qemu/update-fixture.ts";
+
+/** What happens in the life of an agent. */
+interface Life {
+  spec?: Partial<Migration["spec"]>;
+  /** Called before each step. */
+  meanwhile?: (step: UpdateStep) => Promise<void>;
+  /** Called with the words of each error that it logs. */
+  failed?: (what: string) => void;
+}
+const silent = (): void => undefined;
+
+/** A file system of its own there until the test is over. Gives a function that fills it, and one that empties it again. */
+async function smallDisk(directory: string): Promise<{ fill: () => Promise<void>; free: () => Promise<void> }> {
+  await mkdir(directory, { recursive: true });
+  await execa("mount", ["-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", directory]);
+  onTestFinished(async () => void (await execa("umount", ["--lazy", directory])));
+  const filler = join(directory, ".filler");
+  const fill = async (): Promise<void> => {
+    const file = await open(filler, "w");
+    try {
+      for (;;) await file.write(Buffer.alloc(4096));
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "ENOSPC")) throw error;
+    } finally {
+      await file.close();
+    }
+  };
+  return { fill, free: () => rm(filler, { force: true }) };
+}
 
 const STEPS: UpdateStep[] = ["prepare", "write-handover", "switch", "note", "run", "write-done", "release"];
 
@@ -64,7 +94,7 @@ describe.skipIf(unable !== undefined)(`agents that die while a guest gets anothe
     wanted: MachinePlan,
     driver: QemuDriver,
     dieAt: UpdateStep | undefined,
-    spec: Partial<Migration["spec"]> = {},
+    { spec = {}, meanwhile = () => Promise.resolve(), failed = () => undefined }: Life = {},
   ): Promise<boolean> {
     const own = await notes();
     const note = own.get(u.guests.instanceUid);
@@ -98,14 +128,14 @@ describe.skipIf(unable !== undefined)(`agents that die while a guest gets anothe
       notes: own,
       reporter: { say: (_: unknown, one: Said) => void said.push(one), last: () => undefined, hold: () => undefined },
       checkpoint: (_: string, step: UpdateStep) => {
-        if (step !== dieAt) return Promise.resolve();
+        if (step !== dieAt) return meanwhile(step);
         death.resolve(false);
         end.abort(); // what is not on its way is not begun any more; what is never goes on
         return new Promise(() => undefined);
       },
       metrics: new MoveMetrics(),
       clock: realClock,
-      log: silentLogger,
+      log: { ...silentLogger, debug: silent, info: silent, warn: silent, error: (_: unknown, what: string) => failed(what) },
       updates: driver.updates,
       runtimeFacts: () => Promise.resolve({ qemuVersion: "10.0.2", machineTypes: ["pc-q35-10.0"] }),
       maxPauseMs: 1_000,
@@ -144,6 +174,45 @@ describe.skipIf(unable !== undefined)(`agents that die while a guest gets anothe
     await agent.close();
   });
 
+  test("a disk that is full before the guest stands still: it keeps its QEMU, and gets another one when there is room", async () => {
+    const moves = await smallDisk(join(u.guests.machine.paths.root, "moves"));
+    const { pid, wanted } = await u.started();
+    const agent = u.guests.driver;
+    const full = Promise.withResolvers<string>();
+    await begin(OTHER_RUNTIME);
+    const meanwhile = (step: UpdateStep): Promise<void> => (step === "switch" ? moves.fill() : Promise.resolve());
+    const over = life(wanted, agent, undefined, { meanwhile, failed: full.resolve });
+    expect(await full.promise).toContain("note cannot be written");
+    expect(await u.state()).toBe("ready");
+    await u.expectRuns(wanted);
+    await moves.free();
+    expect(await over).toBe(true);
+    const kept = await after(wanted, agent, "full");
+    expect([kept.record, kept.pid]).toEqual(["Source", pid]);
+    expect(said.at(-1)?.words).toMatchObject({ state: "GivenUp", retryable: true });
+    await begin(OTHER_RUNTIME);
+    expect(await life(wanted, agent, undefined)).toBe(true);
+    expect((await after(wanted, agent, "free")).record).toBe("Done");
+  });
+
+  test("a disk that is full while the guest stands still: it runs in its new QEMU, and the rest follows when there is room", async () => {
+    const { paths } = u.guests.machine;
+    const disks = [await smallDisk(join(paths.root, "moves")), await smallDisk(paths.instances)];
+    const { pid, wanted } = await u.started();
+    const agent = u.guests.driver;
+    await begin(OTHER_RUNTIME);
+    const meanwhile = async (step: UpdateStep): Promise<void> => {
+      if (step === "note") for (const disk of disks) await disk.fill();
+    };
+    const over = life(wanted, agent, undefined, { meanwhile });
+    await expect.poll(() => record.state, WAIT).toBe("Done");
+    expect(await u.state()).toBe("new");
+    for (const disk of disks) await disk.free();
+    expect(await over).toBe(true);
+    const now = await after(wanted, agent, "full in the pause");
+    expect([now.runtime, now.pid === pid]).toEqual([OTHER_RUNTIME, false]);
+  });
+
   test("a cancel meanwhile: it keeps its QEMU, until the guest has stood still", async () => {
     const { pid: first, wanted } = await u.started();
     let [agent, pid] = [u.guests.driver, first];
@@ -152,7 +221,7 @@ describe.skipIf(unable !== undefined)(`agents that die while a guest gets anothe
       expect([step, await life(wanted, agent, step)]).toEqual([step, false]);
       await agent.close();
       agent = u.guests.newDriver();
-      expect([step, await life(wanted, agent, undefined, { cancel: true })]).toEqual([step, true]);
+      expect([step, await life(wanted, agent, undefined, { spec: { cancel: true } })]).toEqual([step, true]);
       const now = await after(wanted, agent, step);
       expect([step, now.record, now.pid === pid]).toEqual(step === "note" ? [step, "Done", false] : [step, "Source", true]);
       pid = now.pid;

@@ -1,11 +1,10 @@
 /** Real QEMU under TCG: what a guest's NIC loses when it gets another QEMU in place. */
 import { createSocket } from "node:dgram";
 import { readFile } from "node:fs/promises";
-import { connect } from "node:net";
-import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, test } from "vitest";
 import { skipped, unable } from "./qemu/fixture.ts";
+import { inGuest } from "./qemu/in-guest.ts";
 import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
 import { useUpdates } from "./qemu/update-fixture.ts";
 
@@ -18,24 +17,6 @@ const PORT = 7;
 
 describe.skipIf(unable !== undefined)(`the NIC of a guest that gets another QEMU${skipped}`, () => {
   const u = useUpdates();
-
-  async function inGuest(path: string, ...arg: string[]): Promise<void> {
-    const socket = connect(join(u.guests.machine.paths.instanceVm(u.guests.instanceUid), "qga"));
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error("the guest agent does not answer")), 20_000);
-        socket.on("error", reject);
-        socket.on("data", (data: Buffer) => {
-          if (!data.toString().includes('"pid"')) return;
-          clearTimeout(timer);
-          resolve();
-        });
-        socket.write(`${JSON.stringify({ execute: "guest-exec", arguments: { path, arg } })}\n`);
-      });
-    } finally {
-      socket.destroy();
-    }
-  }
 
   /** Sends a number every 2 ms until told to stop; gives those that never came back, and the longest wait between two answers. */
   async function echoes(while_: () => Promise<void>): Promise<{ sent: number; lost: number[]; silenceMs: number }> {
@@ -86,9 +67,10 @@ describe.skipIf(unable !== undefined)(`the NIC of a guest that gets another QEMU
         await execa("ip", ["link", "set", tap, "up"]);
         return [{ id: "eth0", tap, mac: "02:00:00:00:00:01", mtu: 1442 }];
       });
+      const vm = u.guests.machine.paths.instanceVm(u.guests.instanceUid);
       // nobody answers it here, and it would take the address away again
-      await inGuest("/bin/killall", "udhcpc");
-      await inGuest("/bin/ip", "address", "add", `${GUEST}/24`, "dev", "eth0");
+      await inGuest(vm, "/bin/killall", "udhcpc");
+      await inGuest(vm, "/bin/ip", "address", "add", `${GUEST}/24`, "dev", "eth0");
       // until it has answered for the first time it is not known where it is
       const answers = async (): Promise<boolean> => (await echoes(() => Promise.resolve())).lost.length === 0;
       await expect.poll(answers, { timeout: 30_000 }).toBe(true);

@@ -1,7 +1,8 @@
 /** Real QEMU under TCG: a guest that runs and writes gets another QEMU in place, of another version, and what can go wrong with that. */
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { execa } from "execa";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { checkLog } from "../../hack/guest/check-log.ts";
 import { UserError } from "../../node-agent/errors.ts";
 import { ClaimCgroups } from "../../node-agent/instance/qemu/cgroup.ts";
@@ -50,8 +51,14 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     expect(await checkLog(wanted.disks[0]?.path ?? "")).toMatchObject({ hole: false, torn: false });
   });
 
-  test("a dozen in a row leave nothing behind: descriptors, files, mounts, memory", async () => {
-    const { wanted } = await u.started();
+  test("thirty in a row leave nothing behind: descriptors, files, mounts, taps, memory", async () => {
+    const tap = `dqr${process.pid}`;
+    const { wanted } = await u.started(async (owner) => {
+      onTestFinished(async () => void (await execa("ip", ["link", "del", tap])));
+      await execa("ip", ["tuntap", "add", tap, "mode", "tap", "user", String(owner.uid)]);
+      return [{ id: "eth0", tap, mac: "02:00:00:00:00:01", mtu: 1442 }];
+    });
+    const links = async (): Promise<number> => (await readdir("/sys/class/net")).length;
     const look = async (pid: number) => {
       const status = await readFile(`/proc/${pid}/status`, "utf8");
       const mounts = (await readFile(`/proc/${pid}/mounts`, "utf8")).trim().split("\n").length;
@@ -59,13 +66,14 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
       return { open: await count(pid, "fd"), threads: await count(pid, "task"), mounts, anonymous };
     };
     const first = await look(await u.update(wanted, RUNTIME));
-    const own = await count(process.pid, "fd");
+    const own = [await count(process.pid, "fd"), await links()];
     let pid = 0;
-    for (let n = 0; n < 12; n++) pid = await u.update(wanted, n % 2 === 0 ? OTHER_RUNTIME : RUNTIME);
+    for (let n = 0; n < 30; n++) pid = await u.update(wanted, n % 2 === 0 ? OTHER_RUNTIME : RUNTIME);
     const last = await look(pid);
     expect({ ...last, anonymous: 0, threads: 0 }).toEqual({ ...first, anonymous: 0, threads: 0 });
     expect(last.anonymous).toBeLessThan(first.anonymous + 32);
-    expect(await count(process.pid, "fd")).toBeLessThanOrEqual(own + 2);
+    expect(await count(process.pid, "fd")).toBeLessThanOrEqual((own[0] ?? 0) + 2);
+    expect(await links()).toBe(own[1]);
     await u.expectTidy(pid);
     await u.expectRuns(wanted);
   });

@@ -66,7 +66,9 @@ class Node {
       if (this.fails === "switch") this.qemu = "old";
       await this.log("switch");
       this.qemu = "held";
-      await noted();
+      await noted(() => {
+        if (this.fails === "new one gone") throw new Error("the new one is gone");
+      });
       await this.log("cont");
       this.qemu = "new";
     },
@@ -130,7 +132,10 @@ async function life(node: Node, dieAt: UpdateStep | undefined, spec: Partial<Mig
         return Promise.resolve(node.migration());
       },
     },
-    driver: { prepare: () => Promise.resolve({ uid: 1, gid: 1 }) },
+    driver: {
+      prepare: () => Promise.resolve({ uid: 1, gid: 1 }),
+      pingGuestAgent: async () => (await node.log("ping"), true),
+    },
     moves: {},
     pools: { place: () => Promise.resolve({ volumes: "/volumes" }) },
     notes,
@@ -173,13 +178,14 @@ const words = (role: "source" | "target"): string[] => [
 ];
 
 describe("a guest's way into another QEMU", () => {
-  it("goes step by step, and the promise is noted before it is kept", async () => {
+  it("goes step by step: the promise is noted before it is kept, and the guest is left alone until it answers", async () => {
     expect(await life(node, undefined)).toBe(true);
     expect(node.done).toEqual([
       "prepare (none)",
       "record Handover",
       "switch (none)",
       "cont (Switched)",
+      "ping (Switched)",
       "record Done",
       "finish (Switched)",
     ]);
@@ -230,6 +236,7 @@ describe("a guest's way into another QEMU", () => {
   it.each<[string, (node: Node) => Partial<Migration["spec"]>, object]>([
     ["is cancelled", () => ({ cancel: true }), { reason: "Cancelled", retryable: false }],
     ["cannot be prepared", (one) => ((one.fails = "prepare"), {}), { reason: "UpdateFailed", retryable: true }],
+    ["loses the new one right before the promise", (one) => ((one.fails = "new one gone"), {}), { reason: "UpdateFailed" }],
     ["cannot be handed over", (one) => ((one.fails = "switch"), {}), { reason: "UpdateFailed", retryable: true }],
     [
       "is to go to a runtime that is not there",

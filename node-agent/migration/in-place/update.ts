@@ -6,12 +6,13 @@ import type { Handover, Migration } from "../../../crds/migration.ts";
 import { errorText } from "../../errors.ts";
 import type { UpdateDriver, UpdateState } from "../../instance/update.ts";
 import type { RecordWrite } from "../handover/types.ts";
+import { firstMoments } from "../first-moments.ts";
 import { Known } from "../known.ts";
 import type { MoveNote, Why } from "../notes.ts";
 import { whyOf, type SideParts } from "../parts.ts";
 import { instanceOf } from "../target/prepare.ts";
 import { Alarm, underwayOf, Wake, type Underway } from "../underway.ts";
-import { timeText } from "../words.ts";
+import { tooLong, toldWhy, unwanted } from "../wishes.ts";
 import { decideUpdate, type UpdateAction, type UpdateMark, type UpdateView, type UpdateWork } from "./decide.ts";
 import { disksHere, requireRuntime, updatePlan, type RuntimeFacts } from "./machine.ts";
 import { UpdateWords } from "./words.ts";
@@ -165,17 +166,14 @@ export class UpdateMove {
     const { mark, since } = this.note;
     if (this.#known.isDone || this.#known.isGivenUp || mark === "Switched" || qemu === "held" || qemu === "new") return undefined;
     if (qemu === "gone") return { reason: "GuestEnded", message: "the guest ended while it got another QEMU", retryable: true };
-    const { spec, metadata, status } = this.#known.migration;
-    if (spec.cancel === true || metadata.deletionTimestamp !== undefined)
-      return { reason: "Cancelled", message: "it was cancelled", retryable: false };
-    const timeoutMs = status?.policy?.timeoutMs;
+    const { migration } = this.#known;
+    const wish = unwanted(migration);
+    if (wish !== undefined) return wish;
+    const timeoutMs = migration.status?.policy?.timeoutMs;
     if (timeoutMs === undefined || this.#known.state === "Handover") return undefined;
     const left = since + timeoutMs - this.#parts.clock.now();
-    if (left <= 0) {
-      const message = `it took longer than policy.timeout (${timeText(timeoutMs)})`;
-      return { reason: "TimedOut", message, retryable: false };
-    }
-    this.#alarm.in(Math.min(left + 1, LONGEST_TIMER_MS));
+    if (left <= 0) return tooLong("it", timeoutMs);
+    this.#alarm.in(left + 1);
     return undefined;
   }
 
@@ -245,7 +243,7 @@ export class UpdateMove {
   }
 
   async #switch(): Promise<void> {
-    const { updates, checkpoint, maxPauseMs } = this.#parts;
+    const { driver, updates, checkpoint, maxPauseMs } = this.#parts;
     await checkpoint("update", "switch");
     this.#words.source({ state: "SwitchingOver" });
     const switched = await this.#known.stageNote((note) => ({ ...note, mark: "Switched" }));
@@ -253,14 +251,16 @@ export class UpdateMove {
     try {
       await updates.switchOver(this.note.instance.uid, {
         maxPauseMs: this.#known.migration.status?.policy?.maxPauseMs ?? maxPauseMs,
-        noted: async () => {
+        noted: async (stillThere) => {
           await checkpoint("update", "note");
+          stillThere();
           await switched();
           await checkpoint("update", "run");
         },
       });
       this.#qemu = "new";
       this.#words.ran();
+      await firstMoments(driver, this.note.instance.uid);
     } finally {
       this.#words.hold(false);
     }
@@ -313,7 +313,7 @@ export class UpdateMove {
     } else {
       const why = this.#out ?? this.note.why;
       this.#words.target({ state: "Released" });
-      this.#words.source({ state: "GivenUp", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
+      this.#words.source({ state: "GivenUp", ...toldWhy(why) });
     }
     await notes.remove(this.note);
     metrics.ended("source", done ? "moved" : "given-up");
@@ -330,7 +330,5 @@ export class UpdateMove {
 
 const markOf = (mark: MoveNote["mark"]): UpdateMark => (mark === "GivingUp" || mark === "Switched" ? mark : "none");
 
-/** A timer holds no more than 2^31 ms. */
-const LONGEST_TIMER_MS = 86_400_000;
 const SILENT: Why = { reason: "MoveBroken", message: "QEMU does not say how far its guest is", retryable: true };
 const BROKEN: Why = { reason: "MoveBroken", message: "QEMU could not go on with handing the guest over", retryable: true };

@@ -17,7 +17,7 @@ import { failureOf } from "../source/leave.ts";
 import { ensureDisks } from "../target/volumes.ts";
 import { instanceOf, patiently } from "../target/prepare.ts";
 import { Alarm, underwayOf, Wake, type Underway } from "../underway.ts";
-import { timeText } from "../words.ts";
+import { tooLong, toldWhy, unwanted } from "../wishes.ts";
 import { decideLocal, type LocalAction, type LocalMark, type LocalView } from "./decide.ts";
 import type { Goes } from "./goes.ts";
 import { LocalWords } from "./words.ts";
@@ -152,18 +152,14 @@ export class LocalMove {
     if (this.#known.isDone || this.#known.isGivenUp || mark === "Pivoting" || disk === "pending" || disk === "new")
       return undefined;
     if (disk === "gone") return { reason: "GuestEnded", message: "the guest ended while its disk was moved", retryable: true };
-    const { spec, metadata, status } = this.#known.migration;
-    if (spec.cancel === true || metadata.deletionTimestamp !== undefined) {
-      return { reason: "Cancelled", message: "it was cancelled", retryable: false };
-    }
-    const timeoutMs = status?.policy?.timeoutMs;
+    const { migration } = this.#known;
+    const wish = unwanted(migration);
+    if (wish !== undefined) return wish;
+    const timeoutMs = migration.status?.policy?.timeoutMs;
     if (timeoutMs === undefined || this.#completing) return undefined;
     const left = since + timeoutMs - this.#parts.clock.now();
-    if (left <= 0) {
-      const message = `copying took longer than policy.timeout (${timeText(timeoutMs)})`;
-      return { reason: "TimedOut", message, retryable: false };
-    }
-    this.#alarm.in(Math.min(left + 1, LONGEST_TIMER_MS));
+    if (left <= 0) return tooLong("copying", timeoutMs);
+    this.#alarm.in(left + 1);
     return undefined;
   }
 
@@ -274,7 +270,7 @@ export class LocalMove {
     } else {
       const why = this.#out ?? this.note.why;
       this.#words.target({ state: "Released" });
-      this.#words.source({ state: "GivenUp", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
+      this.#words.source({ state: "GivenUp", ...toldWhy(why) });
     }
     this.#parts.disks.forget(this.note.instance.uid);
     await notes.remove(this.note);
@@ -351,7 +347,5 @@ const markOf = (mark: MoveNote["mark"]): LocalMark => (mark === "GivingUp" || ma
 
 const COPYING = "copying the disk";
 const COMPLETING = "bringing both disks in step";
-/** A timer holds no more than 2^31 ms. */
-const LONGEST_TIMER_MS = 86_400_000;
 const NOTHING: Why = { reason: "NothingToMove", message: "no disk of the instance would change its pool", retryable: false };
 const BROKEN: Why = { reason: "MoveBroken", message: "QEMU could not go on with the copying of the disk", retryable: true };

@@ -6,6 +6,7 @@ import type { TargetMessage } from "../channel/messages.ts";
 import type { MoveNote, Why } from "../notes.ts";
 import { GiveUp, whyOf, type SideParts } from "../parts.ts";
 import { decidePolicy, isLate, keepSamples, type Sample } from "../policy.ts";
+import { tooLong } from "../wishes.ts";
 import { timeText } from "../words.ts";
 import type { Caller } from "./caller.ts";
 import { progressWords } from "./words.ts";
@@ -200,7 +201,7 @@ export class Copying {
     const since = now - Math.max(0, clock.now() - note().since);
     if (!this.#memory) {
       // What QEMU counts of memory is of another attempt as yet.
-      if (policy !== undefined && isLate({ now, since, policy })) this.#leave(tooLong(policy.timeoutMs));
+      if (policy !== undefined && isLate({ now, since, policy })) this.#leave(tooLong("copying", policy.timeoutMs));
       return;
     }
     this.#samples = keepSamples(this.#samples, { at: now, counters });
@@ -229,7 +230,7 @@ export class Copying {
       case "abort":
         this.#leave(
           decision.stalled === undefined
-            ? tooLong(policy.timeoutMs)
+            ? tooLong("copying", policy.timeoutMs)
             : { reason: decision.reason ?? "TimedOut", message: decision.stalled, retryable: false },
         );
         return;
@@ -272,12 +273,6 @@ export class Copying {
     }
   }
 }
-
-const tooLong = (timeoutMs: number): Why => ({
-  reason: "TimedOut",
-  message: `copying took longer than policy.timeout (${timeText(timeoutMs)})`,
-  retryable: false,
-});
 
 /** Why nothing was heard of where to send. */
 function silent(target: MigrationTarget | undefined, caller: () => Caller): string {

@@ -2,6 +2,7 @@
 import type { Migration } from "../../../crds/migration.ts";
 import type { MoveEvent, OutgoingState } from "../../instance/move.ts";
 import type { Why } from "../notes.ts";
+import { unwanted } from "../wishes.ts";
 
 /** From the leave to pause until the guest stands still, and from there until all is sent. */
 export const SWITCH_MS = 30_000;
@@ -18,14 +19,12 @@ export interface LeaveFacts {
 
 /** What others want, or do not do. A guest that stands still is not given up for a user's change of mind. */
 export function reasonToLeave({ attempt, qemu, migration, failed, allowedForMs = 0 }: LeaveFacts): Why | undefined {
-  const { spec, metadata, status } = migration;
   if (standsStill(qemu)) return undefined;
   if (qemu === "gone") return { reason: "GuestEnded", message: "the guest ended while it was moved", retryable: true };
   if (failed !== undefined) return failed;
-  if (spec.cancel === true || metadata.deletionTimestamp !== undefined) {
-    return { reason: "Cancelled", message: "it was cancelled", retryable: false };
-  }
-  const target = status?.target;
+  const wish = unwanted(migration);
+  if (wish !== undefined) return wish;
+  const target = migration.status?.target;
   if (target?.attempt === attempt && (target.state === "GivenUp" || target.state === "Released")) {
     return targetGaveUp(target.message, target.retryable);
   }

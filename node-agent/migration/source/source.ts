@@ -14,6 +14,7 @@ import type { MoveNote, Why } from "../notes.ts";
 import { whyOf, type SideParts } from "../parts.ts";
 import { Seen } from "../seen.ts";
 import { Alarm, underwayOf, Wake, type Underway } from "../underway.ts";
+import { toldWhy } from "../wishes.ts";
 import { Copying } from "./copying.ts";
 import { broken, failureOf, reasonToLeave, standsStill, SWITCH_MS, targetGaveUp } from "./leave.ts";
 import { Line } from "./line.ts";
@@ -296,7 +297,7 @@ export class SourceMove {
       if (this.#parts.livesHere(this.note, this.#known.migration)) return false;
     } else {
       const why = this.#out ?? this.note.why;
-      this.#say({ state: "GivenUp", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
+      this.#say({ state: "GivenUp", ...toldWhy(why) });
     }
     await notes.remove(this.note);
     metrics.ended("source", done ? "moved" : "given-up");

@@ -7,6 +7,7 @@ import { errorText } from "../../errors.ts";
 import type { IncomingState, MoveEvent } from "../../instance/move.ts";
 import type { SourceMessage } from "../channel/messages.ts";
 import type { TargetLink } from "../channel/server.ts";
+import { firstMoments } from "../first-moments.ts";
 import { decideTarget } from "../handover/target.ts";
 import type { TargetAction, TargetView } from "../handover/types.ts";
 import { Known } from "../known.ts";
@@ -14,6 +15,7 @@ import type { MoveNote, Why } from "../notes.ts";
 import type { SideParts } from "../parts.ts";
 import { Seen } from "../seen.ts";
 import { Alarm, underwayOf, Wake, type Underway } from "../underway.ts";
+import { toldWhy } from "../wishes.ts";
 import { Making, type MakingParts } from "./making.ts";
 
 /** How long it waits for the source's agent to come (back) while the guest is not here. */
@@ -239,16 +241,17 @@ export class TargetMove {
     }
     log.warn({ migration: this.note.migration.name, ...why }, "the target takes no more");
     this.#link?.send({ type: "gave-up", ...why, message: why.message.slice(0, 4_000) });
-    this.#say({ state: "GivenUp", ...why, message: why.message.slice(0, 4_096) });
+    this.#say({ state: "GivenUp", ...toldWhy(why) });
   }
 
   /** In the guest's pause: nothing else is done here. */
   async #resume(): Promise<boolean> {
-    const { moves, checkpoint, log } = this.#parts;
+    const { driver, moves, checkpoint, log } = this.#parts;
     try {
       await checkpoint("target", "resume");
       await moves.resume(this.note.instance.uid);
       this.#mark("resumed");
+      await firstMoments(driver, this.note.instance.uid);
       this.#sayRan();
       this.#set("running");
       return true;
@@ -288,7 +291,7 @@ export class TargetMove {
       }
     } else {
       const why = this.#out ?? this.note.why;
-      this.#say({ state: "Released", ...(why === undefined ? {} : { ...why, message: why.message.slice(0, 4_096) }) });
+      this.#say({ state: "Released", ...toldWhy(why) });
     }
     await notes.remove(this.note);
     metrics.ended("target", done ? "moved" : "given-up");

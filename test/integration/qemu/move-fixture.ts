@@ -1,7 +1,6 @@
 /** Two nodes on one machine, and a guest that moves between them. */
 import { randomBytes, randomUUID } from "node:crypto";
 import { chown, mkdir, readdir, stat, truncate, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { checkLog, type LogReport } from "../../../hack/guest/check-log.ts";
@@ -12,6 +11,7 @@ import { QemuDriver } from "../../../node-agent/instance/qemu/driver.ts";
 import type { QemuMoves } from "../../../node-agent/instance/qemu/move/moves.ts";
 import { makeMachine, type GuestKind, type Machine } from "./machine.ts";
 import { signal, WAIT } from "./fixture.ts";
+import { inGuest } from "./in-guest.ts";
 import { freeMonitor } from "./monitor.ts";
 
 export const ADDRESS = "127.0.0.1";
@@ -223,29 +223,16 @@ async function sizeOf(disk: MachineDisk | undefined): Promise<number> {
 const copyOf = (plan: MachinePlan): Promise<{ disk: string; sizeBytes: number }[]> =>
   Promise.all(plan.disks.map(async (disk) => ({ disk: disk.id, sizeBytes: await sizeOf(disk) })));
 
-/** Runs a command in the guest by its agent, at the node where the guest runs. */
-export async function inGuest({ machine }: Node, instanceUid: string, ...command: [string, ...string[]]): Promise<void> {
-  const [path, ...arg] = command;
-  const socket = connect(join(machine.paths.instanceVm(instanceUid), "qga"));
-  try {
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error("the guest agent does not answer")), 20_000);
-      socket.on("error", reject);
-      socket.on("data", (data: Buffer) => {
-        if (!data.toString().includes('"pid"')) return;
-        clearTimeout(timer);
-        resolve();
-      });
-      socket.write(`${JSON.stringify({ execute: "guest-exec", arguments: { path, arg } })}\n`);
-    });
-  } finally {
-    socket.destroy();
-  }
-}
-
 /** Lets the guest write into `mib` MiB of its memory, at MiB/s. */
 export const dirty = (node: Node, instanceUid: string, rate: number, mib: number): Promise<void> =>
-  inGuest(node, instanceUid, "/bin/wget", "-q", "-O", "/dev/null", `http://127.0.0.1/dirty/${rate}/${mib}`);
+  inGuest(
+    node.machine.paths.instanceVm(instanceUid),
+    "/bin/wget",
+    "-q",
+    "-O",
+    "/dev/null",
+    `http://127.0.0.1/dirty/${rate}/${mib}`,
+  );
 
 export const logOf = (plan: MachinePlan): Promise<LogReport> => checkLog(plan.disks[0]?.path ?? "");
 

@@ -38,7 +38,9 @@ interface Qemu {
 
 const MIB = 1024 ** 2;
 
-export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget"> {
+export class FakeMachine
+  implements MoveDriver, Pick<InstanceDriver, "prepare" | "observe" | "stop" | "forget" | "pingGuestAgent">
+{
   readonly #directory: string;
   readonly #node: string;
   readonly #watchers = new Map<string, Set<(event: MoveEvent) => void>>();
@@ -76,6 +78,9 @@ export class FakeMachine implements MoveDriver, Pick<InstanceDriver, "prepare" |
   stop(uid: string): Promise<void> {
     this.#end(uid);
     return Promise.resolve();
+  }
+  pingGuestAgent(uid: string): Promise<boolean> {
+    return Promise.resolve(this.see(uid)?.cpus === true);
   }
   forget(uid: string): Promise<void> {
     rmSync(join(this.#directory, `root-${this.#node}`, "instances", uid), { recursive: true, force: true });

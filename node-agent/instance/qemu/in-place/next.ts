@@ -1,7 +1,7 @@
 /** The QEMU that is to take a guest over: from nothing to one that waits for the guest's memory; or to nothing again. */
+import { watch } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { sleep } from "../../../../kube/clock.ts";
 import { errorCode, errorText, UserError } from "../../../errors.ts";
 import type { ProcessId } from "../../../ovs/process.ts";
 import { exists } from "../../../pool/files.ts";
@@ -13,8 +13,6 @@ import { goneWithin, identify, kill } from "../process.ts";
 import { within } from "../within.ts";
 import { makeSockets, removeNames, socketsOf } from "./names.ts";
 import { lookAtBoth, nextKey, updateNext, type Next } from "./view.ts";
-
-const LOOK_AGAIN_MS = 5;
 
 /**
  * Resolves when it waits. Throws UserError with its own words, or the signal's reason; nothing of it is left then. What is wrong with its
@@ -51,16 +49,38 @@ export async function startNext(
   }
 }
 
-/** Its socket is there when all is ready but the guest; no event would tell. */
+/** Its socket is there when all is ready but the guest. Throws when it ends instead. */
 async function waits(context: QemuContext, instanceUid: string, launched: Launched, signal: AbortSignal): Promise<void> {
   const { clock, paths } = context;
-  const socket = join(socketsOf(paths, instanceUid), "cpr");
-  let ended: string | undefined;
-  void launched.ended.then(({ code, signal: by }) => (ended = `QEMU ended with ${by ?? `exit code ${code}`}`));
-  for (const end = clock.monotonic() + DEADLINE.start; !(await exists(socket)); await sleep(clock, LOOK_AGAIN_MS, signal)) {
-    signal.throwIfAborted();
-    if (ended !== undefined) throw new Error(ended);
-    if (clock.monotonic() >= end) throw new Error(`it does not wait for the guest within ${DEADLINE.start} ms`);
+  const stop = new AbortController();
+  const ended = launched.ended.then(({ code, signal: by }) => {
+    throw new Error(`QEMU ended with ${by ?? `exit code ${code}`}`);
+  });
+  try {
+    await within(
+      Promise.race([appears(socketsOf(paths, instanceUid), "cpr", stop.signal), ended]),
+      DEADLINE.start,
+      clock,
+      signal,
+    );
+  } finally {
+    stop.abort();
+  }
+}
+
+/** Resolves when the directory has that entry, or the signal aborts. */
+async function appears(directory: string, name: string, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const watcher = watch(directory, (_, entry) => {
+    if (entry === name) resolve();
+  });
+  watcher.on("error", reject);
+  const stop = (): void => resolve();
+  signal.addEventListener("abort", stop, { once: true });
+  try {
+    if (!(await exists(join(directory, name)))) await promise;
+  } finally {
+    watcher.close();
   }
 }
 

@@ -83,7 +83,9 @@ export async function switchOver(parts: MoveParts, switching: Switching): Promis
         throw tooLong(ms, cause);
       });
       mark("complete");
-      await noted();
+      await noted(() => {
+        if (young.isClosed) throw new Error("the new QEMU ended when it had all of the guest");
+      });
       mark("noted");
       await letRun(young);
       mark("continued");

@@ -97,8 +97,8 @@ export class QemuUpdates implements UpdateDriver {
           connect: () => this.#connect(instanceUid),
           noteVersion: (qemuVersion) => updateNext(context, instanceUid, run, (before) => ({ ...before, qemuVersion })),
           mark: (name, at = context.clock.now()) => void marks.push({ name, at }),
-          noted: async () => {
-            await options.noted();
+          noted: async (stillThere) => {
+            await options.noted(stillThere);
             noted = true;
           },
         });
