@@ -51,13 +51,13 @@ export function hold(facts: MoveFacts, check: Check): MovePlan | undefined {
   return waitFor(facts, check, forMs === undefined ? undefined : { forMs, late: (late) => finish(facts, "Failed", late) });
 }
 
-/** After an attempt that failed: when the next one begins. */
-export function planBackoff(facts: MoveFacts): MovePlan | undefined {
+/** After an attempt that failed: when the next one begins. The first is waited for `firstMs`, and each further one twice as long. */
+export function planBackoff(facts: MoveFacts, firstMs = facts.settings.backoff.firstMs): MovePlan | undefined {
   const { migration, now, settings } = facts;
   const retries = migration.status?.retries ?? 0;
   const failed = findCondition(migration.status?.conditions, "Progressing");
   if (retries === 0 || failed?.status !== "False") return undefined;
-  const { firstMs, mostMs } = settings.backoff;
+  const { mostMs } = settings.backoff;
   const at = Date.parse(failed.lastTransitionTime) + Math.min(mostMs, firstMs * 2 ** (retries - 1));
   if (now >= at) return undefined;
   const when = new Date(at).toISOString().slice(11, 19);

@@ -47,11 +47,13 @@ export class Pause {
     return at;
   }
 
-  /** The guest runs at the target; `marks` count from `go`. */
+  /** The guest runs at the target, for how long already its marks tell, which count from `go`; without them it is since now. */
   ran(marks: readonly { mark: string; ms: number }[]): void {
-    this.#ranAt = this.mark("ran");
+    const heardAt = this.mark("ran");
     const goAt = this.#marks.find(({ mark }) => mark === "go-sent")?.at;
-    if (goAt !== undefined) for (const { mark, ms } of marks) this.#marks.push({ mark: `target-${mark}`, at: goAt + ms });
+    const told = goAt === undefined ? [] : marks.map(({ mark, ms }) => ({ mark: `target-${mark}`, at: goAt + ms }));
+    this.#marks.push(...told);
+    this.#ranAt = told.findLast(({ mark }) => mark === "target-resumed")?.at ?? heardAt;
   }
 
   /** The guest runs on here; the next pause is another one. */

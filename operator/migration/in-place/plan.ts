@@ -12,6 +12,7 @@ import { updatePolicy } from "./policy.ts";
 import { checkUpdate } from "./preflight.ts";
 import { changeText } from "./runtimes.ts";
 
+/** At most, for an attempt costs a second and moves nothing: the next one need not wait for as long as that of a move. */
 const RETRY_MS = 2_000;
 
 /** An update that has not ended. `record`: who owns the guest in this attempt; undefined before it has begun. */
@@ -49,13 +50,6 @@ function planTurn(facts: MoveFacts, instance: Instance): MovePlan {
   };
 }
 
-/** An attempt costs a second and moves nothing, so that the next one need not wait for as long as that of a move. */
-const soonAgain = (facts: MoveFacts): MoveFacts => {
-  const { settings } = facts;
-  const { firstMs, mostMs } = settings.backoff;
-  return { ...facts, settings: { ...settings, backoff: { firstMs: Math.min(firstMs, RETRY_MS), mostMs } } };
-};
-
 function planBefore(facts: MoveFacts, attempt: number): MovePlan {
   const { migration, instance, source } = facts;
   const away = unwanted(facts);
@@ -66,7 +60,10 @@ function planBefore(facts: MoveFacts, attempt: number): MovePlan {
   if (held !== undefined || instance === undefined) return held ?? waitFor(facts, { reason: "InstanceNotFound", message: "" });
   if (check.state === "current") return finish(facts, "Succeeded", check);
   if (check.state !== "ok") return waitFor(facts, check);
-  if (!hasTurn(migration)) return planBackoff(soonAgain(facts)) ?? planTurn(facts, instance);
+  if (!hasTurn(migration)) {
+    const firstMs = Math.min(RETRY_MS, facts.settings.backoff.firstMs);
+    return planBackoff(facts, firstMs) ?? planTurn(facts, instance);
+  }
   return planBegin(facts, instance, attempt, check.change);
 }
 
