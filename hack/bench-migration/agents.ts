@@ -4,23 +4,23 @@ import { inNode } from "../lab/index.ts";
 
 const TICK_MS = 10;
 
-export interface AgentUse {
-  /** Since its start. */
-  cpuMs: number;
-  rssKib: number;
+/** What an agent keeps, in KiB. */
+export interface AgentMemory {
+  /** Memory of its own: without pages of files, which come in as parts of Node are used, and are every process's. */
+  ownKib: number;
+  /** What of it V8 has in use for objects and code. */
+  heapKib: number;
 }
 
 /** Agents by node. */
 export const findAgents = async (): Promise<ReadonlyMap<string, Place>> =>
   new Map((await placesOf(SCRIPT.agent)).map((place) => [place.node, place]));
 
-/** Its own time and memory, without that of the programs that it starts. Throws when it has ended: what it used is not known then. */
-export const agentUse = async ({ node, pid }: Place): Promise<AgentUse> => {
-  const text = await inNode(node, "cat", [`/proc/${pid}/stat`, `/proc/${pid}/status`]);
+/** Its own time since its start, in ms, without that of the programs that it starts. Throws when it has ended: what it used is not known then. */
+export const agentCpuMs = async ({ node, pid }: Place): Promise<number> => {
+  const text = await inNode(node, "cat", [`/proc/${pid}/stat`]);
   const fields = text.slice(text.indexOf(") ") + 2).split(" ");
-  const rss = /VmRSS:\s+(\d+) kB/.exec(text)?.[1];
-  if (rss === undefined) throw new Error(`process ${pid} on ${node} is no agent`);
-  return { cpuMs: (Number(fields[11]) + Number(fields[12])) * TICK_MS, rssKib: Number(rss) };
+  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 };
 
 /**
@@ -37,23 +37,31 @@ const COLLECT = `
     }
   };
   const socket = new WebSocket(await target().catch(patiently));
+  const asked = new Map();
+  const ask = (method) => new Promise((resolve) => {
+    asked.set(asked.size, resolve);
+    socket.send(JSON.stringify({ id: asked.size - 1, method }));
+  });
+  socket.onmessage = ({ data }) => { const { id, result } = JSON.parse(data); asked.get(id)?.(result); };
   await new Promise((resolve, reject) => {
-    socket.onopen = () => socket.send(JSON.stringify({ id: 1, method: "HeapProfiler.collectGarbage" }));
-    socket.onmessage = ({ data }) => { if (JSON.parse(data).id === 1) resolve(); };
+    socket.onopen = resolve;
     socket.onerror = () => reject(new Error("the debugger does not answer"));
   });
+  await ask("HeapProfiler.collectGarbage");
+  console.log((await ask("Runtime.getHeapUsage")).usedSize);
   socket.close();
 `;
 
 /**
- * What an agent keeps, in KiB: its memory right after a whole collection of garbage. Without one it is also how long ago V8 last felt like
- * collecting, which grows from move to move where nothing is kept.
+ * Right after a whole collection of garbage: without one it is also how long ago V8 last felt like collecting, which grows from move to move
+ * where nothing is kept.
  */
-export const keptKib = async (place: Place): Promise<number> => {
-  const { node, pid } = place;
+export const keptMemory = async ({ node, pid }: Place): Promise<AgentMemory> => {
   const inContainer = ["-t", String(pid), "-m", "-n", "/usr/local/bin/node", "--input-type=module", "-e", COLLECT, String(pid)];
-  await inNode(node, "nsenter", inContainer, { deadlineMs: 30_000 });
-  return (await agentUse(place)).rssKib;
+  const heapKib = Number(await inNode(node, "nsenter", inContainer, { deadlineMs: 30_000 })) / 1024;
+  const own = /RssAnon:\s+(\d+) kB/.exec(await inNode(node, "cat", [`/proc/${pid}/status`]))?.[1];
+  if (own === undefined) throw new Error(`process ${pid} on ${node} is no agent`);
+  return { ownKib: Number(own), heapKib };
 };
 
 /** Bytes that a node has sent, whatever it was. */

@@ -3,7 +3,7 @@ import type { Place } from "../bench/processes.ts";
 import { eventually } from "../kit/cluster.ts";
 import { ask, status, statusWithin, whileEchoing } from "../kit/guest.ts";
 import type { Probe } from "../lab/probe.ts";
-import { agentUse, keptKib, sentBytes } from "./agents.ts";
+import { agentCpuMs, keptMemory, sentBytes, type AgentMemory } from "./agents.ts";
 import type { Mark, Mover } from "./mover.ts";
 import type { Freezer } from "./northd.ts";
 import { lastPause } from "./traces.ts";
@@ -26,7 +26,7 @@ export interface Sample {
   /** What the source node sent meanwhile. */
   sentBytes: number;
   /** Of Drover's moves: what the agents took, and what they keep (after a collection of garbage). */
-  agents: { [node: string]: { cpuMs: number; rssKib: number } };
+  agents: { [node: string]: { cpuMs: number } & AgentMemory };
   /** Steps of the switchover, from the guest's stop. */
   timeline?: readonly Mark[];
   /** Steps of the whole move, from its beginning. */
@@ -66,7 +66,7 @@ export const measureMove = async (
   const places = mover.way === "drover" ? [...agents.values()].filter(({ node }) => node === from || node === to) : [];
   await statusWithin(probe, mover.address, 60);
   await ask(probe, mover.address, `/dirty/${under.dirtyMibPerSecond}/${under.dirtyMibPerSecond > 0 ? DIRTY_MIB : 0}`);
-  const before = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
+  const before = await Promise.all([sentBytes(from), ...places.map(agentCpuMs)]);
   const { silenceMs, silentFrom, result } = await whileEchoing(probe, mover.address, async () => {
     const moved = await how(to, () => (kind === "frozen" ? freezer.freeze() : undefined));
     await freezer.thawed();
@@ -74,16 +74,14 @@ export const measureMove = async (
     return moved;
   });
   await stillWrites(probe, mover.address);
-  const after = await Promise.all([sentBytes(from), ...places.map(agentUse)]);
+  const after = await Promise.all([sentBytes(from), ...places.map(agentCpuMs)]);
   await ask(probe, mover.address, "/dirty/0/0");
   const [sentBefore, ...usedBefore] = before;
   const [sentAfter, ...used] = after;
-  const kept = await Promise.all(places.map(keptKib));
+  const kept = await Promise.all(places.map(keptMemory));
   const use = places.flatMap(({ node }, index) => {
-    const [was, is, rssKib] = [usedBefore[index], used[index], kept[index]];
-    return was === undefined || is === undefined || rssKib === undefined
-      ? []
-      : [[node, { cpuMs: is.cpuMs - was.cpuMs, rssKib }] as const];
+    const [was, is, memory] = [usedBefore[index], used[index], kept[index]];
+    return was === undefined || is === undefined || memory === undefined ? [] : [[node, { cpuMs: is - was, ...memory }] as const];
   });
   const { totalMs, timeline, course, way = mover.way } = result;
   const paused = lastPause(await mover.traces());

@@ -17,7 +17,7 @@ const sample = (way: Way, of: string, silenceMs: number, more: Partial<Sample> =
   silentSinceStopMs: -5,
   totalMs: silenceMs * 10,
   sentBytes: 2 ** 30,
-  agents: { n1: { cpuMs: 300, rssKib: 100_000 }, n2: { cpuMs: 200, rssKib: 90_000 } },
+  agents: { n1: { cpuMs: 300, ownKib: 50_000, heapKib: 20_000 }, n2: { cpuMs: 200, ownKib: 40_000, heapKib: 20_000 } },
   ...more,
 });
 
@@ -67,19 +67,25 @@ describe("the report", () => {
   test("agents: the busier one, and the one that grows", () => {
     const growing = Array.from({ length: 50 }, (_, at) =>
       sample("drover", "1g-idle", 100, {
-        agents: { n1: { cpuMs: 10, rssKib: 1000 }, n2: { cpuMs: 450, rssKib: 1000 + 30 * at } },
+        agents: {
+          n1: { cpuMs: 10, ownKib: 1000, heapKib: 500 + 10 * at },
+          n2: { cpuMs: 450, ownKib: 1000 + 30 * at, heapKib: 500 },
+        },
       }),
     );
-    const { agentCpuMsPerMove, agentMemorySlope } = reportOf(growing);
+    const { agentCpuMsPerMove, agentMemorySlope, agentHeapSlope } = reportOf(growing);
     expect(agentCpuMsPerMove?.value.value).toBe(450);
     expect(agentMemorySlope?.value.value).toBeCloseTo(30);
+    expect(agentHeapSlope?.value.value).toBeCloseTo(10);
   });
 
   test("an agent that has compiled what it does, and then keeps what it has, does not grow; one that goes on does", () => {
     const grown = (kib: (at: number) => number) =>
       reportOf(
         Array.from({ length: 80 }, (_, at) =>
-          sample("drover", "1g-idle", 100, { agents: { n1: { cpuMs: 10, rssKib: kib(at) }, n2: { cpuMs: 10, rssKib: 1000 } } }),
+          sample("drover", "1g-idle", 100, {
+            agents: { n1: { cpuMs: 10, ownKib: kib(at), heapKib: 500 }, n2: { cpuMs: 10, ownKib: 1000, heapKib: 500 } },
+          }),
         ),
       ).agentMemorySlope;
     expect(grown((at) => 80_000 + 150 * Math.min(at, 25))?.value.value).toBe(0);

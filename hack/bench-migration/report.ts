@@ -10,6 +10,7 @@ import {
   type Report,
   type Row,
 } from "./compare.ts";
+import type { AgentMemory } from "./agents.ts";
 import type { Sample } from "./measure.ts";
 import type { Step } from "./mover.ts";
 import type { Way } from "./plan.ts";
@@ -60,10 +61,10 @@ const againstHand = (samples: readonly Sample[]): Record<string, Row | undefined
 };
 
 /**
- * Moves of Drover's before memory is looked at: V8 compiles what is done again and again, until some twenty moves. Then it has all, and what
- * still grows grows for ever.
+ * Moves of Drover's over which memory is looked at: the last ones, since V8 compiles what is done again and again, and notes how it is used,
+ * for some time.
  */
-const WARM_UP = 25;
+const MEMORY_MOVES = 50;
 
 const single = (value: number): Estimate => ({ value, low: value, high: value });
 
@@ -75,15 +76,19 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
     medianOf([moves.flatMap((one) => one.agents[one[side]]?.cpuMs ?? [])], seeded(SEED));
   const [source, target] = [cpu("from"), cpu("to")];
   const nodes = [...new Set(moves.flatMap(({ from, to }) => [from, to]))];
-  const warm = moves.slice(moves.length > 2 * WARM_UP ? WARM_UP : 0);
-  const slopes = nodes.map((node) =>
-    slopeOf(
-      warm.flatMap((one) => one.agents[node]?.rssKib ?? []),
-      seeded(SEED),
-    ),
-  );
-  const steepest = slopes.reduce((most, one) => (one.value > most.value ? one : most), slopes[0] ?? single(0));
-  const last = Math.max(...nodes.map((node) => moves.at(-1)?.agents[node]?.rssKib ?? 0)) / 1024;
+  const late = moves.slice(-MEMORY_MOVES);
+  const steepest = (of: keyof AgentMemory): Estimate => {
+    const slopes = nodes.map((node) =>
+      slopeOf(
+        late.flatMap((one) => one.agents[node]?.[of] ?? []),
+        seeded(SEED),
+      ),
+    );
+    return slopes.reduce((most, one) => (one.value > most.value ? one : most), slopes[0] ?? single(0));
+  };
+  const last = (of: keyof AgentMemory): string =>
+    (Math.max(...nodes.map((node) => moves.at(-1)?.agents[node]?.[of] ?? 0)) / 1024).toFixed(1);
+  const over = `over the last ${late.length} of ${moves.length} moves (median of the slopes between any two)`;
   return {
     agentCpuMsPerMove: {
       unit: "ms",
@@ -95,9 +100,14 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
     agentCpuMsTarget: { unit: "ms", value: target, what: "the target's agent" },
     agentMemorySlope: {
       unit: "KiB/move",
-      value: steepest,
-      what: `growth of the agent that grew more, garbage collected, over the last ${warm.length} of ${moves.length} moves (median of the slopes between any two): none where the interval reaches 0; ${last.toFixed(0)} MiB at the end`,
+      value: steepest("ownKib"),
+      what: `growth of the memory of its own of the agent that grew more, garbage collected, ${over}: none where the interval reaches 0; ${last("ownKib")} MiB at the end`,
       goal: { of: "low", most: 0 },
+    },
+    agentHeapSlope: {
+      unit: "KiB/move",
+      value: steepest("heapKib"),
+      what: `the same of what V8 has in use; ${last("heapKib")} MiB at the end`,
     },
   };
 };

@@ -49,7 +49,8 @@ export function useGuests(trace: readonly string[] = []): Guests {
   }, 300_000);
   afterAll(() => machine.remove());
 
-  const newDriver = (): QemuDriver => new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups, trace });
+  const newDriver = (): QemuDriver =>
+    new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups, trace });
 
   beforeEach(() => {
     driver = newDriver();
