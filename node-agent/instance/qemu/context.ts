@@ -7,6 +7,7 @@ import type { NodePaths } from "../../node.ts";
 import type { InstanceNote } from "../driver.ts";
 import type { ClaimCgroups } from "./cgroup.ts";
 import type { ProcessEnd } from "./exit.ts";
+import type { GuestAgents } from "./guest-agent.ts";
 import { stderrFile } from "./launcher.ts";
 import type { Monitors } from "./monitors.ts";
 import type { Notes } from "./notes.ts";
@@ -25,6 +26,7 @@ export interface QemuContext {
   /** QEMU's trace events that go to its stderr. */
   trace: readonly string[];
   monitors: Monitors;
+  guestAgents: GuestAgents;
   bootId: () => Promise<string>;
   /** Processes that this agent has started, by instance: only their parent learns how they ended. */
   children: Map<string, { pid: number; ended: Promise<ProcessEnd> }>;

@@ -10,7 +10,7 @@ import { tail } from "./bounded-file.ts";
 import { ClaimCgroups, type CgroupPlace } from "./cgroup.ts";
 import { HANDED } from "./command-line.ts";
 import { DEADLINE, timestamp, updateRun, type QemuContext } from "./context.ts";
-import { pingGuestAgent } from "./guest-agent.ts";
+import { GuestAgents } from "./guest-agent.ts";
 import { QemuUpdates } from "./in-place/updates.ts";
 import { takeNames } from "./in-place/names.ts";
 import { endOthers } from "./in-place/next.ts";
@@ -81,6 +81,7 @@ export class QemuDriver implements InstanceDriver {
       trace,
       notes: new Notes(paths),
       cgroups: new ClaimCgroups(cgroups),
+      guestAgents: new GuestAgents({ paths, clock }),
       monitors: new Monitors({
         paths,
         clock,
@@ -164,9 +165,7 @@ export class QemuDriver implements InstanceDriver {
   }
 
   pingGuestAgent(instanceUid: string, deadlineMs: number): Promise<boolean> {
-    const socket = this.#vmFile(instanceUid, HANDED.guestAgent.name);
-    // the port takes one client at a time
-    return this.#locks.run(`guest agent of ${instanceUid}`, () => pingGuestAgent(socket, deadlineMs, this.#context.clock));
+    return this.#context.guestAgents.ping(checkUid(instanceUid), deadlineMs);
   }
 
   async consoleTail(instanceUid: string, bytes: number): Promise<string> {
@@ -207,6 +206,7 @@ export class QemuDriver implements InstanceDriver {
     this.updates.close();
     this.#listeners.clear();
     for (const timer of this.#timers.values()) this.#context.clock.clearTimeout(timer);
+    this.#context.guestAgents.close();
     await this.#context.monitors.close();
   }
 

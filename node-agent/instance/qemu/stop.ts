@@ -1,10 +1,7 @@
 /** A clean stop: the guest is asked, in two ways, and given time. */
-import { join } from "node:path";
 import { errorText } from "../../errors.ts";
 import type { ProcessId } from "../../ovs/process.ts";
-import { HANDED } from "./command-line.ts";
 import { DEADLINE, type QemuContext } from "./context.ts";
-import { shutdownByGuestAgent } from "./guest-agent.ts";
 import { goneWithin } from "./process.ts";
 import { systemPowerdown } from "./qmp/commands.ts";
 import { within } from "./within.ts";
@@ -33,9 +30,8 @@ export async function stopClean(context: QemuContext, stop: CleanStop, signal: A
 
 /** Whether the guest agent took it; else the power button has been pressed. */
 async function askGuest(context: QemuContext, stop: CleanStop): Promise<boolean> {
-  const socket = join(context.paths.instanceVm(stop.instanceUid), HANDED.guestAgent.name);
   try {
-    await shutdownByGuestAgent(socket, Math.min(DEADLINE.guestAgent, stop.deadlineMs), context.clock);
+    await context.guestAgents.shutdown(stop.instanceUid, Math.min(DEADLINE.guestAgent, stop.deadlineMs));
     return true;
   } catch (error) {
     context.log.debug({ instanceUid: stop.instanceUid, error: errorText(error) }, "no guest agent: pressing the power button");

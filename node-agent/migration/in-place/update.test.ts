@@ -225,6 +225,13 @@ describe("a guest's way into another QEMU", () => {
     expect(ran).toEqual(step === "write-done" ? ["cont (Switched)"] : []);
   });
 
+  it("an agent that died in the guest's first moments leaves them to the next one: the guest agent is asked again", async () => {
+    expect(await life(node, "write-done")).toBe(false);
+    expect(node.done.filter((one) => one.startsWith("ping"))).toHaveLength(1);
+    expect(await life(node, undefined)).toBe(true);
+    expect(node.done.filter((one) => one.startsWith("ping"))).toHaveLength(2);
+  });
+
   it("a new one that has died once it may have run is not taken for one that never ran", async () => {
     expect(await life(node, "write-done")).toBe(false);
     node.qemu = "old";

@@ -54,6 +54,7 @@ export class UpdateMove {
   #silence = 0;
   #restored = false;
   #tidy = false;
+  #moments: Promise<void> | undefined;
 
   constructor(parts: UpdateParts, note: MoveNote, migration: Migration) {
     this.#parts = parts;
@@ -102,6 +103,8 @@ export class UpdateMove {
         const view = this.#works() ? undefined : await this.#look();
         if (view === undefined) this.#heed();
         else {
+          // an agent that died in them has left nobody for the guest agent's answer
+          if (view.qemu === "new") void this.#firstMoments();
           const again = await this.#act(decideUpdate(view));
           if (again === "over") return true;
           if (again) continue;
@@ -243,7 +246,7 @@ export class UpdateMove {
   }
 
   async #switch(): Promise<void> {
-    const { driver, updates, checkpoint, maxPauseMs } = this.#parts;
+    const { updates, checkpoint, maxPauseMs } = this.#parts;
     await checkpoint("update", "switch");
     this.#words.source({ state: "SwitchingOver" });
     const switched = await this.#known.stageNote((note) => ({ ...note, mark: "Switched" }));
@@ -260,10 +263,15 @@ export class UpdateMove {
       });
       this.#qemu = "new";
       this.#words.ran();
-      await firstMoments(driver, this.note.instance.uid);
+      await this.#firstMoments();
     } finally {
       this.#words.hold(false);
     }
+  }
+
+  /** Once in the agent's life. */
+  #firstMoments(): Promise<void> {
+    return (this.#moments ??= firstMoments(this.#parts.driver, this.note.instance.uid));
   }
 
   async #letRun(): Promise<void> {

@@ -51,6 +51,7 @@ export class TargetMove {
   #doneAt: number | undefined;
   #out: Why | undefined;
   #destroyed = false;
+  #moments: Promise<void> | undefined;
   /** The exports of its disks are gone. */
   #closed = false;
   readonly #alarm: Alarm;
@@ -118,6 +119,8 @@ export class TargetMove {
         this.#alarm.clear();
         this.#arriving.clear();
         const view = await this.#look();
+        // an agent that died in them has left nobody for the guest agent's answer
+        if (view?.qemu === "running") void this.#firstMoments();
         const again = view !== undefined && (await this.#act(decideTarget(view), stop.signal));
         if (again === "settled") return true;
         if (again) continue;
@@ -246,12 +249,12 @@ export class TargetMove {
 
   /** In the guest's pause: nothing else is done here. */
   async #resume(): Promise<boolean> {
-    const { driver, moves, checkpoint, log } = this.#parts;
+    const { moves, checkpoint, log } = this.#parts;
     try {
       await checkpoint("target", "resume");
       await moves.resume(this.note.instance.uid);
       this.#mark("resumed");
-      await firstMoments(driver, this.note.instance.uid);
+      await this.#firstMoments();
       this.#sayRan();
       this.#set("running");
       return true;
@@ -261,6 +264,11 @@ export class TargetMove {
       this.#alarm.in(ASK_AGAIN_MS);
       return false;
     }
+  }
+
+  /** Once in the agent's life. */
+  #firstMoments(): Promise<void> {
+    return (this.#moments ??= firstMoments(this.#parts.driver, this.note.instance.uid));
   }
 
   #sayRan(): void {

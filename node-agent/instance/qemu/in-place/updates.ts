@@ -234,6 +234,7 @@ export class QemuUpdates implements UpdateDriver {
     await takeNames(context.paths, instanceUid);
     this.#young.delete(instanceUid);
     context.monitors.adopt(instanceUid, young);
+    context.guestAgents.moved(instanceUid);
     context.log.info({ instanceUid }, "the guest runs in another QEMU");
   }
 
