@@ -25,7 +25,7 @@ export interface Sample {
   totalMs: number;
   /** What the source node sent meanwhile. */
   sentBytes: number;
-  /** Of Drover's moves: what the agents took, and what they keep (after a collection of garbage). */
+  /** Of Drover's moves: what the agents took, and what they keep (after a collection of garbage); also of agents that have no part in them. */
   agents: { [node: string]: { cpuMs: number } & AgentMemory };
   /** Steps of the switchover, from the guest's stop. */
   timeline?: readonly Mark[];
@@ -63,7 +63,7 @@ export const measureMove = async (
   const { probe, agents, freezer } = watch;
   const from = mover.node;
   const to = MOVERS.find((node) => node !== from) ?? "";
-  const places = mover.way === "drover" ? [...agents.values()].filter(({ node }) => node === from || node === to) : [];
+  const places = mover.way === "drover" ? [...agents.values()] : [];
   await statusWithin(probe, mover.address, 60);
   await ask(probe, mover.address, `/dirty/${under.dirtyMibPerSecond}/${under.dirtyMibPerSecond > 0 ? DIRTY_MIB : 0}`);
   const before = await Promise.all([sentBytes(from), ...places.map(agentCpuMs)]);

@@ -92,6 +92,20 @@ describe("the report", () => {
     expect(grown((at) => 80_000 + 20 * at)?.value.low).toBeGreaterThan(0);
   });
 
+  test("an agent that grows as one does that has no part in the moves does not grow by them", () => {
+    const slopes = (kib: (at: number) => number) =>
+      reportOf(
+        Array.from({ length: 60 }, (_, at) => {
+          const of = (ownKib: number) => ({ cpuMs: 10, ownKib, heapKib: 500 });
+          return sample("drover", "1g-idle", 100, { agents: { n1: of(kib(at)), n2: of(1000), n3: of(70_000 + 5 * at) } });
+        }),
+      );
+    const { agentMemorySlope, "agentMemorySlopeIdle.n3": idle } = slopes((at) => 80_000 + 5 * at);
+    expect(idle?.value.value).toBeCloseTo(5);
+    expect(agentMemorySlope?.value.value).toBeCloseTo(0);
+    expect(slopes((at) => 80_000 + 25 * at).agentMemorySlope?.value.value).toBeCloseTo(20);
+  });
+
   test("without moves it is empty", () => {
     expect(reportOf([])).toEqual({});
   });

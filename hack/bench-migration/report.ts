@@ -60,10 +60,7 @@ const againstHand = (samples: readonly Sample[]): Record<string, Row | undefined
   return rows;
 };
 
-/**
- * Moves of Drover's over which memory is looked at: the last ones, since V8 compiles what is done again and again, and notes how it is used,
- * for some time.
- */
+/** The last moves of Drover's, over which memory is looked at: V8 compiles what is done again and again, and notes how it is used, for some time. */
 const MEMORY_MOVES = 50;
 
 const single = (value: number): Estimate => ({ value, low: value, high: value });
@@ -77,15 +74,16 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
   const [source, target] = [cpu("from"), cpu("to")];
   const nodes = [...new Set(moves.flatMap(({ from, to }) => [from, to]))];
   const late = moves.slice(-MEMORY_MOVES);
-  const steepest = (of: keyof AgentMemory): Estimate => {
-    const slopes = nodes.map((node) =>
-      slopeOf(
-        late.flatMap((one) => one.agents[node]?.[of] ?? []),
-        seeded(SEED),
-      ),
-    );
-    return slopes.reduce((most, one) => (one.value > most.value ? one : most), slopes[0] ?? single(0));
-  };
+  const others = [...new Set(moves.flatMap((one) => Object.keys(one.agents)))].filter((node) => !nodes.includes(node));
+  const kept = (one: Sample, node: string, of: keyof AgentMemory): number => one.agents[node]?.[of] ?? Number.NaN;
+  const slope = (of: (one: Sample) => number): Estimate => slopeOf(late.map(of).filter(Number.isFinite), seeded(SEED));
+  /** What an agent keeps more than one that has no part in the moves: that one's growth is time's, and not theirs. */
+  const more = (one: Sample, node: string, of: keyof AgentMemory): number =>
+    kept(one, node, of) - (others.length === 0 ? 0 : median(others.map((other) => kept(one, other, of))));
+  const steepest = (of: keyof AgentMemory): Estimate =>
+    nodes
+      .map((node) => slope((one) => more(one, node, of)))
+      .reduce((most, one) => (one.value > most.value ? one : most), single(Number.NEGATIVE_INFINITY));
   const last = (of: keyof AgentMemory): string =>
     (Math.max(...nodes.map((node) => moves.at(-1)?.agents[node]?.[of] ?? 0)) / 1024).toFixed(1);
   const over = `over the last ${late.length} of ${moves.length} moves (median of the slopes between any two)`;
@@ -101,7 +99,7 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
     agentMemorySlope: {
       unit: "KiB/move",
       value: steepest("ownKib"),
-      what: `growth of the memory of its own of the agent that grew more, garbage collected, ${over}: none where the interval reaches 0; ${last("ownKib")} MiB at the end`,
+      what: `growth of the memory of its own of the agent that grew more, garbage collected, ${over}, beyond that of an agent that has no part in them: none where the interval reaches 0; ${last("ownKib")} MiB at the end`,
       goal: { of: "low", most: 0 },
     },
     agentHeapSlope: {
@@ -109,6 +107,16 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
       value: steepest("heapKib"),
       what: `the same of what V8 has in use; ${last("heapKib")} MiB at the end`,
     },
+    ...Object.fromEntries(
+      others.map((node) => [
+        `agentMemorySlopeIdle.${node}`,
+        {
+          unit: "KiB/move",
+          value: slope((one) => kept(one, node, "ownKib")),
+          what: `growth of the agent that has no part in them, in the time of a move`,
+        },
+      ]),
+    ),
   };
 };
 
