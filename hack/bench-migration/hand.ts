@@ -135,7 +135,8 @@ export class HandGuest implements Mover {
     // what is left over
     await port.chassis(to);
     await source.qmp.execute("blockdev-del", { "node-name": MIRROR });
-    await target.qmp.execute("block-export-del", { id: MIRROR });
+    // its client has left, which it may not have heard yet
+    await target.qmp.execute("block-export-del", { id: MIRROR, mode: "hard" });
     await target.qmp.execute("nbd-server-stop");
     if (this.#options.tls) {
       await target.qmp.execute("migrate-set-parameters", { "tls-creds": "" });
