@@ -25,8 +25,8 @@ export interface Sample {
   totalMs: number;
   /** What the source node sent meanwhile. */
   sentBytes: number;
-  /** Of Drover's moves: what the agents took, and what they keep (after a collection of garbage); also of agents that have no part in them. */
-  agents: { [node: string]: { cpuMs: number } & AgentMemory };
+  /** Of Drover's moves: what the agents took, and what they keep (after a collection of garbage), where that was read; also of agents that have no part in them. */
+  agents: { [node: string]: { cpuMs: number } & Partial<AgentMemory> };
   /** Steps of the switchover, from the guest's stop. */
   timeline?: readonly Mark[];
   /** Steps of the whole move, from its beginning. */
@@ -37,6 +37,8 @@ export interface Watch {
   probe: Probe;
   agents: ReadonlyMap<string, Place>;
   freezer: Freezer;
+  /** Asked after each of Drover's moves: whether it is time to read what the agents keep. */
+  readsMemory: () => boolean;
 }
 
 export const MOVERS = ["n1", "n2"] as const;
@@ -60,7 +62,7 @@ export const measureMove = async (
   watch: Watch,
   how = mover.move.bind(mover),
 ): Promise<Sample> => {
-  const { probe, agents, freezer } = watch;
+  const { probe, agents, freezer, readsMemory } = watch;
   const from = mover.node;
   const to = MOVERS.find((node) => node !== from) ?? "";
   const places = mover.way === "drover" ? [...agents.values()] : [];
@@ -78,10 +80,10 @@ export const measureMove = async (
   await ask(probe, mover.address, "/dirty/0/0");
   const [sentBefore, ...usedBefore] = before;
   const [sentAfter, ...used] = after;
-  const kept = await Promise.all(places.map(keptMemory));
+  const kept = places.length > 0 && readsMemory() ? await Promise.all(places.map(keptMemory)) : [];
   const use = places.flatMap(({ node }, index) => {
     const [was, is, memory] = [usedBefore[index], used[index], kept[index]];
-    return was === undefined || is === undefined || memory === undefined ? [] : [[node, { cpuMs: is - was, ...memory }] as const];
+    return was === undefined || is === undefined ? [] : [[node, { cpuMs: is - was, ...memory }] as const];
   });
   const { totalMs, timeline, course, way = mover.way } = result;
   const paused = lastPause(await mover.traces());

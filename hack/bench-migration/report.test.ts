@@ -92,6 +92,16 @@ describe("the report", () => {
     expect(grown((at) => 80_000 + 20 * at)?.value.low).toBeGreaterThan(0);
   });
 
+  test("memory that is read after some moves only is still told per move", () => {
+    const seldom = Array.from({ length: 60 }, (_, at) => {
+      const of = (ownKib: number) => ({ cpuMs: 10, ...(at % 3 === 0 ? { ownKib, heapKib: 500 } : {}) });
+      return sample("drover", "1g-idle", 100, { agents: { n1: of(80_000 + 20 * at), n2: of(1000), n3: of(1000) } });
+    });
+    const { agentMemorySlope } = reportOf(seldom);
+    expect(agentMemorySlope?.value.value).toBeCloseTo(20);
+    expect(agentMemorySlope?.what).toContain(`${((80_000 + 20 * 57) / 1024).toFixed(1)} MiB at the end`);
+  });
+
   test("an agent that grows as one does that has no part in the moves does not grow by them", () => {
     const slopes = (kib: (at: number) => number) =>
       reportOf(

@@ -14,7 +14,7 @@ import type { AgentMemory } from "./agents.ts";
 import type { Sample } from "./measure.ts";
 import type { Step } from "./mover.ts";
 import type { Way } from "./plan.ts";
-import { medianOf, seeded, slopeOf, type Estimate } from "./statistics.ts";
+import { medianOf, seeded, slopeOf, type Estimate, type Point } from "./statistics.ts";
 
 const MIB = 2 ** 20;
 
@@ -73,10 +73,16 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
     medianOf([moves.flatMap((one) => one.agents[one[side]]?.cpuMs ?? [])], seeded(SEED));
   const [source, target] = [cpu("from"), cpu("to")];
   const nodes = [...new Set(moves.flatMap(({ from, to }) => [from, to]))];
-  const late = moves.slice(-MEMORY_MOVES);
+  const late = moves.map((one, number) => ({ one, number })).slice(-MEMORY_MOVES);
   const others = [...new Set(moves.flatMap((one) => Object.keys(one.agents)))].filter((node) => !nodes.includes(node));
   const kept = (one: Sample, node: string, of: keyof AgentMemory): number => one.agents[node]?.[of] ?? Number.NaN;
-  const slope = (of: (one: Sample) => number): Estimate => slopeOf(late.map(of).filter(Number.isFinite), seeded(SEED));
+  const slope = (of: (one: Sample) => number): Estimate => {
+    const points = late.map(({ one, number }): Point => [number, of(one)]);
+    return slopeOf(
+      points.filter(([, kib]) => Number.isFinite(kib)),
+      seeded(SEED),
+    );
+  };
   /** What an agent keeps more than one that has no part in the moves: that one's growth is time's, and not theirs. */
   const more = (one: Sample, node: string, of: keyof AgentMemory): number =>
     kept(one, node, of) - (others.length === 0 ? 0 : median(others.map((other) => kept(one, other, of))));
@@ -85,7 +91,9 @@ const agents = (samples: readonly Sample[]): Record<string, Row | undefined> => 
       .map((node) => slope((one) => more(one, node, of)))
       .reduce((most, one) => (one.value > most.value ? one : most), single(Number.NEGATIVE_INFINITY));
   const last = (of: keyof AgentMemory): string =>
-    (Math.max(...nodes.map((node) => moves.at(-1)?.agents[node]?.[of] ?? 0)) / 1024).toFixed(1);
+    (
+      Math.max(...nodes.map((node) => moves.findLast((one) => of in (one.agents[node] ?? {}))?.agents[node]?.[of] ?? 0)) / 1024
+    ).toFixed(1);
   const over = `over the last ${late.length} of ${moves.length} moves (median of the slopes between any two)`;
   return {
     agentCpuMsPerMove: {

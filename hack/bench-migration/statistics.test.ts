@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { medianOf, ratioOf, seeded, slopeOf } from "./statistics.ts";
+import { medianOf, ratioOf, seeded, slopeOf, type Point } from "./statistics.ts";
 
 const noisy = (around: number, count: number, random: () => number): number[] =>
   Array.from({ length: count }, () => around * (0.9 + 0.2 * random()));
+
+const inTurn = (values: readonly number[]): Point[] => values.map((value, step) => [step, value]);
 
 describe("medians and their intervals", () => {
   test("one value is what it is", () => {
@@ -51,12 +53,12 @@ describe("growth", () => {
     ["steady but for one that leaps", [1, 3, 5, 900, 9, 11, 13, 15], 2],
     ["of a single value", [4], 0],
   ])("%s", (_, values, expected) => {
-    expect(slopeOf(values, seeded(7)).value).toBeCloseTo(expected);
+    expect(slopeOf(inTurn(values), seeded(7)).value).toBeCloseTo(expected);
   });
 
   test("noise around a constant has an interval that holds zero", () => {
     const random = seeded(8);
-    const { low, high } = slopeOf(noisy(100, 50, random), random);
+    const { low, high } = slopeOf(inTurn(noisy(100, 50, random)), random);
     expect(low).toBeLessThan(0);
     expect(high).toBeGreaterThan(0);
   });

@@ -56,7 +56,7 @@ export const ratioOf = (ours: Strata, theirs: Strata, random: () => number): Est
     ([a, b]) => [resampleEach(a, random), resampleEach(b, random)] as const,
   );
 
-type Point = readonly [x: number, y: number];
+export type Point = readonly [x: number, y: number];
 
 const steepness = (points: readonly Point[]): number => {
   const slopes = points.flatMap(([x, y], at) =>
@@ -65,9 +65,8 @@ const steepness = (points: readonly Point[]): number => {
   return slopes.length === 0 ? 0 : median(slopes);
 };
 
-/** Growth per step of values in their order: the median of the slopes between any two (Theil-Sen), which a few outliers do not bend. */
-export const slopeOf = (values: readonly number[], random: () => number): Estimate => {
-  const points = values.map((value, step): Point => [step, value]);
+/** Growth of y per x: the median of the slopes between any two points (Theil-Sen), which a few outliers do not bend. */
+export const slopeOf = (points: readonly Point[], random: () => number): Estimate => {
   const slopes = Array.from({ length: 400 }, () => {
     const drawn = points.map(() => points[Math.floor(random() * points.length)] ?? ([0, 0] as const));
     return steepness(drawn);
