@@ -94,8 +94,8 @@ describe("the report", () => {
 
   test("memory that is read after some moves only is still told per move", () => {
     const seldom = Array.from({ length: 60 }, (_, at) => {
-      const of = (ownKib: number) => ({ cpuMs: 10, ...(at % 3 === 0 ? { ownKib, heapKib: 500 } : {}) });
-      return sample("drover", "1g-idle", 100, { agents: { n1: of(80_000 + 20 * at), n2: of(1000), n3: of(1000) } });
+      const keeps = (ownKib: number) => ({ cpuMs: 10, ...(at % 3 === 0 ? { ownKib, heapKib: 500 } : {}) });
+      return sample("drover", "1g-idle", 100, { agents: { n1: keeps(80_000 + 20 * at), n2: keeps(1000), n3: keeps(1000) } });
     });
     const { agentMemorySlope } = reportOf(seldom);
     expect(agentMemorySlope?.value.value).toBeCloseTo(20);
@@ -106,8 +106,8 @@ describe("the report", () => {
     const slopes = (kib: (at: number) => number) =>
       reportOf(
         Array.from({ length: 60 }, (_, at) => {
-          const of = (ownKib: number) => ({ cpuMs: 10, ownKib, heapKib: 500 });
-          return sample("drover", "1g-idle", 100, { agents: { n1: of(kib(at)), n2: of(1000), n3: of(70_000 + 5 * at) } });
+          const keeps = (ownKib: number) => ({ cpuMs: 10, ownKib, heapKib: 500 });
+          return sample("drover", "1g-idle", 100, { agents: { n1: keeps(kib(at)), n2: keeps(1000), n3: keeps(70_000 + 5 * at) } });
         }),
       );
     const { agentMemorySlope, "agentMemorySlopeIdle.n3": idle } = slopes((at) => 80_000 + 5 * at);
