@@ -113,8 +113,10 @@ export class MoveController {
     if (this.#stop.signal.aborted) return;
     const { leaving, coming, notes } = this.#parts;
     const migration = leaving.get(key) ?? coming.get(key);
+    const own = notes.list().filter((one) => keyText(keyOfNote(one.migration)) === keyText(key));
+    if (migration === undefined && own.length === 0) this.#parts.reporter.release(key);
     let retry = false;
-    for (const note of notes.list().filter((one) => keyText(keyOfNote(one.migration)) === keyText(key))) {
+    for (const note of own) {
       retry = !(await this.#follow(note, migration)) || retry;
     }
     if (migration !== undefined) await this.#beginOrAnswer(migration);

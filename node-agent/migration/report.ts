@@ -30,6 +30,8 @@ interface Entry {
   timer: ReturnType<Clock["setTimeout"]> | undefined;
   writing: boolean;
   held: boolean;
+  /** Kept until all is written, no longer. */
+  released: boolean;
   failures: number;
   retryAt: number;
 }
@@ -54,6 +56,7 @@ export class MoveReporter {
   say(migration: Migrating, said: Said): void {
     if (this.#closed) return;
     const entry = this.#entry(migration, said.role);
+    entry.released = false;
     entry.latest = said;
     if (!entry.writing && entry.written !== undefined && sameStatus(entry.written, said)) entry.next = undefined;
     else entry.next = said;
@@ -70,6 +73,15 @@ export class MoveReporter {
   /** What was said last, written or not. */
   last(migration: Migrating, role: Said["role"]): Said | undefined {
     return this.#entries.get(keyOfEntry(migration, role))?.latest;
+  }
+
+  /** The object is gone, or no longer this node's: nothing of it is kept once what waits is written. */
+  release({ namespace, name }: ObjectKey): void {
+    for (const [key, entry] of this.#entries) {
+      if (entry.migration.namespace !== namespace || entry.migration.name !== name) continue;
+      entry.released = true;
+      this.#dropReleased(key, entry);
+    }
   }
 
   forget(uid: string): void {
@@ -118,11 +130,17 @@ export class MoveReporter {
       timer: undefined,
       writing: false,
       held: false,
+      released: false,
       failures: 0,
       retryAt: Number.NEGATIVE_INFINITY,
     };
     this.#entries.set(key, entry);
     return entry;
+  }
+
+  #dropReleased(key: string, entry: Entry): void {
+    if (!entry.released || entry.writing || entry.next !== undefined) return;
+    if (this.#entries.get(key) === entry) this.#entries.delete(key);
   }
 
   #schedule(entry: Entry): void {
@@ -175,7 +193,9 @@ export class MoveReporter {
     }
     // What was said while it was written may be what was written.
     if (entry.next !== undefined && sameStatus(entry.next, entry.written)) entry.next = undefined;
-    if (this.#entries.get(keyOfEntry(migration, said.role)) === entry) this.#schedule(entry);
+    const key = keyOfEntry(migration, said.role);
+    if (this.#entries.get(key) === entry) this.#schedule(entry);
+    this.#dropReleased(key, entry);
     for (const look of this.#idle) look();
   }
 }
