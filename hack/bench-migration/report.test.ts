@@ -107,7 +107,9 @@ describe("the report", () => {
       reportOf(
         Array.from({ length: 60 }, (_, at) => {
           const keeps = (ownKib: number) => ({ cpuMs: 10, ownKib, heapKib: 500 });
-          return sample("drover", "1g-idle", 100, { agents: { n1: keeps(kib(at)), n2: keeps(1000), n3: keeps(70_000 + 5 * at) } });
+          return sample("drover", "1g-idle", 100, {
+            agents: { n1: keeps(kib(at)), n2: keeps(1000), n3: keeps(70_000 + 5 * at) },
+          });
         }),
       );
     const { agentMemorySlope, "agentMemorySlopeIdle.n3": idle } = slopes((at) => 80_000 + 5 * at);

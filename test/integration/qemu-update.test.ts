@@ -154,9 +154,19 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     for (const step of ["sent", "listening", "stopped"] as const) {
       await u.prepare(wanted, OTHER_RUNTIME);
       const next = await u.nextPid();
-      const switching = refused(u.switchOver());
+      const killed = Promise.withResolvers<void>();
+      // however late that is: the promise is made only once its end has been heard of, and so never
+      const heard = async (stillThere: () => void): Promise<void> => {
+        await killed.promise;
+        for (;;) {
+          stillThere();
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      };
+      const switching = refused(u.switchOver(heard));
       await u.reached(step);
       kill(next);
+      killed.resolve();
       await switching;
       await u.expectTidy(pid);
       await u.expectRuns(wanted);
@@ -183,13 +193,21 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
 
   test("a new one that hangs while the guest stands still is ended after the longest pause", async () => {
     const { pid, wanted } = await u.started();
-    await u.prepare(wanted, OTHER_RUNTIME);
-    const next = await u.nextPid();
     const { updates } = u.guests.driver;
-    const switching = refused(updates.switchOver(uid(), { maxPauseMs: 300, noted: () => Promise.resolve() }));
-    await u.reached("stopped");
-    kill(next, "SIGSTOP");
-    expect(await switching).toMatchObject({ reason: "PauseTooLong" });
+    const tooLate = new Error("it had all of the guest before it hung");
+    const hung = async (): Promise<string> => {
+      await u.prepare(wanted, OTHER_RUNTIME);
+      const next = await u.nextPid();
+      const switching = refused(updates.switchOver(uid(), { maxPauseMs: 300, noted: () => Promise.reject(tooLate) }));
+      await u.reached("stopped");
+      kill(next, "SIGSTOP");
+      const { reason, message } = await switching;
+      return message.includes(tooLate.message) ? "too late" : reason;
+    };
+    // some 10 ms: a busy machine may miss them
+    let seen = await hung();
+    for (let n = 0; n < 10 && seen === "too late"; n++) seen = await hung();
+    expect(seen).toBe("PauseTooLong");
     await u.expectTidy(pid);
     await u.expectRuns(wanted);
     expect(await u.update(wanted, OTHER_RUNTIME)).not.toBe(pid);

@@ -5,7 +5,7 @@ import { beforeAll, expect } from "vitest";
 import { checkLog } from "../../../hack/guest/check-log.ts";
 import type { MachineNic, MachinePlan } from "../../../node-agent/instance/driver.ts";
 import type { QemuDriver } from "../../../node-agent/instance/qemu/driver.ts";
-import type { UpdateMark, UpdatePlan, UpdateState } from "../../../node-agent/instance/update.ts";
+import type { SwitchOptions, UpdateMark, UpdatePlan, UpdateState } from "../../../node-agent/instance/update.ts";
 import { signal, useGuests, WAIT, type Guests } from "./fixture.ts";
 import { ensureRuntime, OTHER_RUNTIME } from "./machine.ts";
 import { freeMonitor } from "./monitor.ts";
@@ -18,7 +18,7 @@ export interface UpdateTest {
   started(nics?: (owner: { uid: number }) => Promise<MachineNic[]>): Promise<{ pid: number; wanted: MachinePlan }>;
   to(wanted: MachinePlan, runtimeVersion: string): UpdatePlan;
   prepare(wanted: MachinePlan, runtimeVersion: string): Promise<void>;
-  switchOver(noted?: () => Promise<void>, by?: QemuDriver): Promise<void>;
+  switchOver(noted?: SwitchOptions["noted"], by?: QemuDriver): Promise<void>;
   /** The whole of it; gives the pid of the new QEMU. */
   update(wanted: MachinePlan, runtimeVersion: string): Promise<number>;
   state(by?: QemuDriver): Promise<UpdateState>;
@@ -55,7 +55,7 @@ export function useUpdates(trace: readonly string[] = []): UpdateTest {
   const prepare = (wanted: MachinePlan, runtimeVersion: string): Promise<void> =>
     guests.driver.updates.prepare(to(wanted, runtimeVersion), signal);
 
-  const switchOver = (noted: () => Promise<void> = () => Promise.resolve(), by: QemuDriver = guests.driver): Promise<void> =>
+  const switchOver = (noted: SwitchOptions["noted"] = () => Promise.resolve(), by: QemuDriver = guests.driver): Promise<void> =>
     by.updates.switchOver(guests.instanceUid, { maxPauseMs: PAUSE_MS, noted });
 
   async function update(wanted: MachinePlan, runtimeVersion: string): Promise<number> {

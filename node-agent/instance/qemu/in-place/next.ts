@@ -6,13 +6,19 @@ import { errorCode, errorText, UserError } from "../../../errors.ts";
 import type { ProcessId } from "../../../ovs/process.ts";
 import { exists } from "../../../pool/files.ts";
 import type { MachinePlan } from "../../driver.ts";
+import { sleep } from "../../../../kube/clock.ts";
 import { DEADLINE, timestamp, updateRun, type QemuContext, type Run } from "../context.ts";
 import { lastWords } from "../exit.ts";
+import { isListening } from "../listening.ts";
 import { launch, nextName, stderrFile, type Launched } from "../launcher.ts";
 import { goneWithin, identify, kill } from "../process.ts";
 import { within } from "../within.ts";
 import { makeSockets, removeNames, socketsOf } from "./names.ts";
 import { lookAtBoth, nextKey, updateNext, type Next } from "./view.ts";
+
+/** The socket, as the new one sees it. */
+const IN_SANDBOX = "/sockets/cpr";
+const LISTEN_LOOK_MS = 2;
 
 /**
  * Resolves when it waits. Throws UserError with its own words, or the signal's reason; nothing of it is left then. What is wrong with its
@@ -49,23 +55,25 @@ export async function startNext(
   }
 }
 
-/** Its socket is there when all is ready but the guest. Throws when it ends instead. */
+/** Its socket listens when all is ready but the guest. Throws when it ends instead. */
 async function waits(context: QemuContext, instanceUid: string, launched: Launched, signal: AbortSignal): Promise<void> {
-  const { clock, paths } = context;
+  const { clock } = context;
   const stop = new AbortController();
   const ended = launched.ended.then(({ code, signal: by }) => {
     throw new Error(`QEMU ended with ${by ?? `exit code ${code}`}`);
   });
   try {
-    await within(
-      Promise.race([appears(socketsOf(paths, instanceUid), "cpr", stop.signal), ended]),
-      DEADLINE.start,
-      clock,
-      signal,
-    );
+    await within(Promise.race([listens(context, instanceUid, launched.pid, stop.signal), ended]), DEADLINE.start, clock, signal);
   } finally {
     stop.abort();
   }
+}
+
+/** Resolves when its socket for descriptors takes connections, or the signal aborts. */
+async function listens({ clock, paths }: QemuContext, instanceUid: string, pid: number, signal: AbortSignal): Promise<void> {
+  await appears(socketsOf(paths, instanceUid), "cpr", signal);
+  // It is there from bind on, and nobody tells of listen, which QEMU does next. Trying to connect would take the old one's place.
+  while (!signal.aborted && !(await isListening(pid, IN_SANDBOX))) await sleep(clock, LISTEN_LOOK_MS);
 }
 
 /** Resolves when the directory has that entry, or the signal aborts. */
