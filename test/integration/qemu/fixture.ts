@@ -37,8 +37,8 @@ export interface GuestOptions {
   limitMib?: number;
 }
 
-/** Registers the hooks; after each test nothing may be left. `trace` as of QemuDriver. */
-export function useGuests(trace: readonly string[] = []): Guests {
+/** Registers the hooks; after each test nothing may be left. */
+export function useGuests(): Guests {
   let machine: Machine;
   let driver: QemuDriver;
   let instanceUid: string;
@@ -49,8 +49,7 @@ export function useGuests(trace: readonly string[] = []): Guests {
   }, 300_000);
   afterAll(() => machine.remove());
 
-  const newDriver = (): QemuDriver =>
-    new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups, trace });
+  const newDriver = (): QemuDriver => new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups });
 
   beforeEach(() => {
     driver = newDriver();

@@ -38,12 +38,6 @@ const CAPABILITIES = { events: true, "return-path": true };
 export const HANDING_OVER = { mode: "cpr-transfer", "max-bandwidth": UNLIMITED, "tls-creds": "" };
 export const ORDINARY = { mode: "normal" };
 
-/**
- * QEMU would have the guest tell the network where it is, in the very moments in which it has to answer what waits for it, and does so itself
- * five times. Nothing has moved: the address is behind the same port.
- */
-const NOTHING_TO_ANNOUNCE = { "announce-rounds": 0 };
-
 const isStop = ({ name }: QmpEvent): boolean => name === "STOP";
 const isResume = ({ name }: QmpEvent): boolean => name === "RESUME";
 const isEnd = isMigration("completed", "failed", "cancelled");
@@ -128,7 +122,6 @@ async function begin(old: QmpSession, switching: Switching): Promise<QmpSession>
   const version = await queryVersion(young);
   if (!canHandOver(version)) throw new UserError("QEMUTooOld", tooOld(version));
   await setCapabilities(young, CAPABILITIES);
-  await setParameters(young, NOTHING_TO_ANNOUNCE);
   await noteVersion(version);
   mark("listening");
   return young;
