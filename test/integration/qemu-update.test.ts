@@ -163,8 +163,9 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
           await new Promise((resolve) => setImmediate(resolve));
         }
       };
+      const before = u.guests.driver.updates.marks(uid());
       const switching = refused(u.switchOver(heard));
-      await u.reached(step);
+      await u.reached(step, before);
       kill(next);
       killed.resolve();
       await switching;
@@ -198,8 +199,9 @@ describe.skipIf(unable !== undefined)(`another QEMU under a guest${skipped}`, ()
     const hung = async (): Promise<string> => {
       await u.prepare(wanted, OTHER_RUNTIME);
       const next = await u.nextPid();
+      const before = updates.marks(uid());
       const switching = refused(updates.switchOver(uid(), { maxPauseMs: 300, noted: () => Promise.reject(tooLate) }));
-      await u.reached("stopped");
+      await u.reached("stopped", before);
       kill(next, "SIGSTOP");
       const { reason, message } = await switching;
       return message.includes(tooLate.message) ? "too late" : reason;

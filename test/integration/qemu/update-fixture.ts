@@ -24,8 +24,8 @@ export interface UpdateTest {
   state(by?: QemuDriver): Promise<UpdateState>;
   /** Pid of the QEMU that waits. */
   nextPid(): Promise<number>;
-  /** Resolves when the switch under way has come to this step; looks without a pause. */
-  reached(name: UpdateMark["name"]): Promise<void>;
+  /** Resolves when the switch under way has come to this step; looks without a pause. `before`: the marks of an earlier switch. */
+  reached(name: UpdateMark["name"], before?: readonly UpdateMark[]): Promise<void>;
   /** The guest runs, its log is whole and grows, it was booted once, and its agent answers. */
   expectRuns(wanted: MachinePlan, by?: QemuDriver): Promise<void>;
   /** Nothing of an update is left, and one QEMU. */
@@ -65,8 +65,11 @@ export function useUpdates(): UpdateTest {
     return (await guests.driver.observe(guests.instanceUid)).pid ?? 0;
   }
 
-  async function reached(name: UpdateMark["name"]): Promise<void> {
-    const isThere = (): boolean => guests.driver.updates.marks(guests.instanceUid).some((mark) => mark.name === name);
+  async function reached(name: UpdateMark["name"], before?: readonly UpdateMark[]): Promise<void> {
+    const isThere = (): boolean => {
+      const marks = guests.driver.updates.marks(guests.instanceUid);
+      return marks !== before && marks.some((mark) => mark.name === name);
+    };
     for (const end = Date.now() + 30_000; !isThere(); await new Promise((resolve) => setImmediate(resolve)))
       if (Date.now() > end) throw new Error(`the switch did not come to ${name}`);
   }
