@@ -39,7 +39,7 @@ interface Due extends Question {
 /** A connection to one guest agent. It ends when nothing is due any more. */
 class Line {
   /** It is of no use any more. */
-  isOver = false;
+  #isOver = false;
   readonly #socket: Socket;
   readonly #decoder = new LineDecoder(LINE_LIMIT);
   readonly #clock: Clock;
@@ -81,8 +81,8 @@ class Line {
   }
 
   end(cause: Error): void {
-    if (this.isOver) return;
-    this.isOver = true;
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.#socket.destroy();
     this.#due?.reject(cause);
     this.#due = undefined;
