@@ -28,6 +28,12 @@ describe("judgeExit", () => {
       "Stopped",
       "stopped as asked",
     ],
+    [
+      "a crash while it stops",
+      { run: { ...run, stopAskedAt: "x" }, end: { code: null, signal: "SIGSEGV" }, stderr: crash },
+      "Stopped",
+      "asked to stop, QEMU crashed (SIGSEGV): assertion failed",
+    ],
     ["SIGTERM from outside", { stderr: "qemu-system-x86_64: terminating on signal 15 from pid 1\n" }, "Killed", "by signal 15"],
     ["SIGKILL from outside", { end: { code: null, signal: "SIGKILL" } }, "Killed", "someone on the node killed QEMU"],
     ["a crash", { end: { code: null, signal: "SIGSEGV" }, stderr: crash }, "Crashed", "QEMU crashed (SIGSEGV): assertion failed"],

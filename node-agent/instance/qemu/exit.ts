@@ -32,9 +32,14 @@ export function judgeExit({ run, bootId, oomKills, end, stderr }: Remains): Judg
       message: "the kernel ended QEMU at the memory limit of its claim: it needed more than its memory and the reserved overhead",
     };
   }
-  if (run.stopAskedAt !== undefined) return { reason: "Stopped", message: "stopped as asked" };
   const words = lastWords(stderr);
   const said = words === "" ? "" : `: ${words}`;
+  if (run.stopAskedAt !== undefined) {
+    // the stop is done; that the guest had no time to write its files back is to be found in the note and the log
+    const crashed = end?.signal && end.signal !== "SIGKILL";
+    const message = crashed ? `asked to stop, QEMU crashed (${end.signal})${said}` : "stopped as asked";
+    return { reason: "Stopped", message };
+  }
   const bySignal = /terminating on signal (\d+)/.exec(stderr);
   if (bySignal) return { reason: "Killed", message: `someone on the node ended QEMU by signal ${bySignal[1]}` };
   if (end?.signal === "SIGKILL") return { reason: "Killed", message: "someone on the node killed QEMU" };

@@ -37,8 +37,8 @@ export interface GuestOptions {
   limitMib?: number;
 }
 
-/** Registers the hooks; after each test nothing may be left. */
-export function useGuests(): Guests {
+/** Registers the hooks; after each test nothing may be left. `trace` as of QemuDriver. */
+export function useGuests(trace: readonly string[] = []): Guests {
   let machine: Machine;
   let driver: QemuDriver;
   let instanceUid: string;
@@ -49,7 +49,8 @@ export function useGuests(): Guests {
   }, 300_000);
   afterAll(() => machine.remove());
 
-  const newDriver = (): QemuDriver => new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups });
+  const newDriver = (): QemuDriver =>
+    new QemuDriver({ paths: machine.paths, log: silentLogger, cgroups: machine.cgroups, trace });
 
   beforeEach(() => {
     driver = newDriver();

@@ -32,8 +32,8 @@ export interface UpdateTest {
   expectTidy(pid: number | undefined, by?: QemuDriver): Promise<void>;
 }
 
-export function useUpdates(): UpdateTest {
-  const guests = useGuests();
+export function useUpdates(trace: readonly string[] = []): UpdateTest {
+  const guests = useGuests(trace);
   beforeAll(() => ensureRuntime(OTHER_RUNTIME), 600_000);
 
   async function started(
