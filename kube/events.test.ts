@@ -96,6 +96,20 @@ describe("events", () => {
     expect(created.filter(({ regarding }) => regarding?.name === "b")).toHaveLength(1);
   });
 
+  it("what is over is forgotten, also behind an object of which something is told all the time", async () => {
+    const { recorder, clock } = setUp();
+    const vm = instance("vm");
+    let most = 0;
+    for (let move = 0; move < 200; move++) {
+      const migration = instance(`move-${move}`);
+      recorder.event(migration, "Normal", "Started", "Move", "it moves");
+      recorder.event(vm, "Normal", "Moved", "Move", "it has moved");
+      await clock.advance(60_000);
+      if (move > 20) most = Math.max(most, recorder.remembered.series, recorder.remembered.objects);
+    }
+    expect(most).toBeLessThan(12);
+  });
+
   it("flush writes what a series still owes", async () => {
     const { recorder, patched, clock } = setUp();
     recorder.event(instance("a"), "Normal", "Started", "Start", "it runs");

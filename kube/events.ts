@@ -41,6 +41,7 @@ const SERIES_WRITE_MS = 60_000;
 /** Different events about one object: so many at once, then one per so long. The figures of Kubernetes' own recorder. */
 const BURST = 25;
 const REFILL_MS = 5 * 60_000;
+const FORGET_EVERY_MS = 60_000;
 /** Waiting to be sent; beyond it the newest are dropped: a recorder must not fill the memory while the API server is away. */
 const QUEUE = 1_000;
 
@@ -53,6 +54,12 @@ export class EventRecorder {
   readonly #allowance = new Map<string, { tokens: number; at: number }>();
   readonly #queue: (() => Promise<void>)[] = [];
   #sending: Promise<void> | undefined;
+  #forgotAt = 0;
+
+  /** Objects and series that it remembers, for tests and metrics. */
+  get remembered(): { series: number; objects: number } {
+    return { series: this.#series.size, objects: this.#allowance.size };
+  }
 
   constructor(client: EventClient, options: EventRecorderOptions) {
     this.#client = client;
@@ -95,7 +102,7 @@ export class EventRecorder {
     const object = about.metadata.uid ?? `${about.kind}/${about.metadata.namespace ?? ""}/${about.metadata.name}`;
     const key = [object, type, reason, action, text].join("\0");
     const known = this.#series.get(key);
-    if (known) {
+    if (known && !isOver(known, now)) {
       known.count++;
       known.lastSeen = now;
       eventMetrics.inc({ result: "series" });
@@ -157,16 +164,13 @@ export class EventRecorder {
     return true;
   }
 
-  /** Drops series that are over and buckets that are full again. Called with every event, so it looks at the oldest only. */
+  /** Drops series that are over and buckets that are full again. Called with every event, so it looks once in a while. */
   #forget(now: number): void {
-    for (const [key, series] of this.#series) {
-      if (now - series.lastSeen < SERIES_ENDS_MS || series.timer) break;
-      this.#series.delete(key);
-    }
-    for (const [key, bucket] of this.#allowance) {
-      if (bucket.tokens + (now - bucket.at) / REFILL_MS < BURST) break;
-      this.#allowance.delete(key);
-    }
+    if (now - this.#forgotAt < FORGET_EVERY_MS) return;
+    this.#forgotAt = now;
+    for (const [key, series] of this.#series) if (isOver(series, now)) this.#series.delete(key);
+    for (const [key, { tokens, at }] of this.#allowance)
+      if (tokens + (now - at) / REFILL_MS >= BURST) this.#allowance.delete(key);
   }
 
   #enqueue(send: () => Promise<void>): void {
@@ -214,6 +218,8 @@ export class EventRecorder {
     eventMetrics.inc({ result: "updated" });
   }
 }
+
+const isOver = ({ lastSeen, timer }: Series, now: number): boolean => now - lastSeen >= SERIES_ENDS_MS && timer === undefined;
 
 const microTime = (ms: number): string => new Date(ms).toISOString().replace("Z", "000Z");
 
