@@ -14,7 +14,7 @@ import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { migrations } from "../../crds/resources.ts";
 import { Informer, KubeClient } from "../../kube/index.ts";
 import { installChart, instance, type Installed } from "./chart-kit.ts";
-import { cpusOf, FakeMachine, leftOn } from "./support/fake-machine.ts";
+import { cpusOf, FakeMachine, leftOn, pingsOf } from "./support/fake-machine.ts";
 import { TestAuthority } from "./support/node-certificates.ts";
 
 type Side = "source" | "target";
@@ -279,6 +279,23 @@ describe.each([
     const end = await ended(move);
     expect(cpusOf(directory, move.uid)).toEqual({ now: [end === "Done" ? "n2" : "n1"], most: 1 });
   });
+});
+
+test("the guest is asked for a sign of life where it came to, once in each life of the agent there", async () => {
+  const calm = await begin("asked");
+  start("source");
+  start("target");
+  expect(await ended(calm)).toBe("Done");
+  expect(pingsOf(directory, calm.uid)).toEqual(["n2"]);
+  // whoever died may have left an answer under way, and a guest agent that waits for somebody to take it
+  const file = hold("target", "write-done");
+  const move = await begin("asked-again");
+  await reached("target", "write-done");
+  await kill("target");
+  rmSync(file);
+  start("target");
+  expect(await ended(move)).toBe("Done");
+  expect(pingsOf(directory, move.uid)).toEqual(["n2", "n2"]);
 });
 
 test("an agent that is told to end lets the move go on in the next one", async () => {

@@ -1,6 +1,7 @@
 /**
  * QEMUs that are only files in a directory that all nodes of a test share: they outlive the agents, fail when told to, and one file
- * (`cpus.log`) has every stop and start of every guest's CPUs in the order in which they happened.
+ * (`cpus.log`) has every stop and start of every guest's CPUs in the order in which they happened, another (`pings.log`) who was asked
+ * for a sign of life.
  */
 import {
   appendFileSync,
@@ -80,6 +81,7 @@ export class FakeMachine
     return Promise.resolve();
   }
   pingGuestAgent(uid: string): Promise<boolean> {
+    appendFileSync(join(this.#directory, "pings.log"), `${uid} ${this.#node}\n`);
     return Promise.resolve(this.see(uid)?.cpus === true);
   }
   forget(uid: string): Promise<void> {
@@ -267,6 +269,13 @@ export function cpusOf(directory: string, uid: string): { now: string[]; most: n
   }
   return { now: [...running], most };
 }
+
+/** Nodes whose agent has asked the guest for a sign of life, in order. */
+export const pingsOf = (directory: string, uid: string): string[] =>
+  readFileSync(join(directory, "pings.log"), "utf8")
+    .split("\n")
+    .map((line) => line.split(" "))
+    .flatMap(([of, node = ""]) => (of === uid ? [node] : []));
 
 /** Files of an agent's node that name the instance. */
 export function leftOn(directory: string, node: string, uid: string): string[] {
