@@ -25,6 +25,21 @@ describe("Tally", () => {
     expect([...tally.outdated("n1", "r2")]).toEqual([]);
   });
 
+  it("counts a guest on also while it arrives at its next claim, and then by what is said of it there", () => {
+    const migration = { name: "m", uid: "m" };
+    const leaving = on("n1", "r1", { migration });
+    const arriving = on("n2", "r1", { migration, claim: { name: "c-2", serial: 2, uid: "another", node: "n2" } });
+    const tally = new Tally();
+    tally.note({ key: key("a"), now: leaving });
+    expect(tally.note({ key: key("a"), old: leaving, now: arriving })).toEqual([]);
+    expect(tally.count(["n1", "n2"], "r1")).toEqual({ updated: 1, total: 1 });
+    expect(tally.note({ key: key("a"), old: arriving, now: on("n2", "r2", { migration }) })).toEqual(["n1", "n2"]);
+    expect(tally.count(["n1", "n2"], "r2")).toEqual({ updated: 1, total: 1 });
+    const lost = on("n2", "r2", { claim: { name: "c-3", serial: 3, uid: "yet another", node: "n2" } });
+    expect(tally.note({ key: key("a"), now: lost })).toEqual(["n2"]);
+    expect(tally.count(["n1", "n2"], "r2").total).toBe(0);
+  });
+
   it.each<[string, Instance | undefined, Instance | undefined, string[]]>([
     ["comes", undefined, on("n1"), ["n1"]],
     ["goes", on("n1"), undefined, ["n1"]],

@@ -14,9 +14,11 @@ interface Entry {
 /** Keys of a node's running instances, by runtime. */
 type ByVersion = Map<string, Set<string>>;
 
-function entryOf(instance: Instance | undefined): Entry | undefined {
+function entryOf(instance: Instance | undefined, before: Entry | undefined): Entry | undefined {
   if (instance === undefined) return undefined;
   const guest = runningGuest(instance);
+  // It has just come to another claim, whose agent has not said more yet: it runs all the same, in what is known of it.
+  if (guest === undefined && isArriving(instance)) return before;
   const { nodeName: node, migration, lastMigration, conditions } = instance.status ?? {};
   if (guest === undefined || node === undefined) return undefined;
   const version = guest.runtimeVersion ?? "";
@@ -25,6 +27,8 @@ function entryOf(instance: Instance | undefined): Entry | undefined {
   return { node, version, mark };
 }
 
+const isArriving = ({ status }: Instance): boolean => status?.migration !== undefined && status.guest?.state === "Running";
+
 export class Tally {
   readonly #entries = new Map<string, Entry>();
   readonly #nodes = new Map<string, ByVersion>();
@@ -32,7 +36,8 @@ export class Tally {
   /** Takes the change in; the nodes to whose roll-out it matters. */
   note({ key, now }: Change<Instance>): string[] {
     const name = keyText(key);
-    const [before, after] = [this.#entries.get(name), entryOf(now)];
+    const before = this.#entries.get(name);
+    const after = entryOf(now, before);
     if (before?.node === after?.node && before?.version === after?.version && before?.mark === after?.mark) return [];
     if (before !== undefined) this.#take(name, before);
     if (after !== undefined) this.#put(name, after);

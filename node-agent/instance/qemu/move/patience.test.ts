@@ -16,6 +16,7 @@ describe("the moment to stop a guest", () => {
     ["it has become more: one about as short as the shortest is waited for", [150, 290, 280, 190, 100], 190],
     ["it has become more than is allowed: that is none of them", [200, 700, 700, 195, 190], 190],
     ["short at once", [45, 30], 45],
+    ["short enough: another pass would take longer than it saves", [170, 106, 72, 45], 72],
     ["never within what is allowed", [900, 800, 700], undefined],
     ["nothing is known yet", [undefined, undefined], undefined],
   ])("%s", (_, expected, moment) => expect(taken(expected)).toBe(moment));
