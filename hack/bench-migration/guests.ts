@@ -1,5 +1,6 @@
 /** The guests that are moved: one of each kind, with the same machine, image, size and load. */
 import type { Instance } from "../../crds/instance.ts";
+import { WeighedAs } from "../bench/weight.ts";
 import { isReady, POOL, type World } from "../bench/world.ts";
 import { ask, statusWithin } from "../kit/guest.ts";
 import { inNode } from "../lab/index.ts";
@@ -65,7 +66,8 @@ export const makeHand = async ({ databases, tls }: Ground, of: Instance, number:
   const name = `hand${number}`;
   const port = new GuestPort(databases, name, addressOf(number));
   await port.create(logicalPort);
-  const guest = new HandGuest({ name, port, argv, runtimeVersion, pool: POOL, image, diskBytes: DISK_BYTES, tls });
+  const weighed = await WeighedAs.instance(of, `bench-${name}`);
+  const guest = new HandGuest({ name, port, argv, runtimeVersion, pool: POOL, image, diskBytes: DISK_BYTES, tls, weighed });
   await guest.start(node);
   return guest;
 };

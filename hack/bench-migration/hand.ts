@@ -5,6 +5,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { WeighedAs } from "../bench/weight.ts";
 import { inNode, lab } from "../lab/index.ts";
 import { nodeNamed } from "../lab/identity.ts";
 import { INSIDE, ownArguments } from "./arguments.ts";
@@ -32,6 +33,8 @@ export interface HandOptions {
   image: string;
   diskBytes: number;
   tls: boolean;
+  /** Where its QEMUs run. */
+  weighed: WeighedAs;
 }
 
 const at = (node: string): string => nodeNamed(lab(), node).address;
@@ -156,7 +159,10 @@ export class HandGuest implements Mover {
     if (this.#machine !== undefined) await this.#clear(this.#machine);
     this.#machine = undefined;
     await this.#options.port.remove();
-    for (const { name } of lab().nodes) await inNode(name, "rm", ["-rf", this.#paths.home]);
+    for (const { name } of lab().nodes) {
+      await inNode(name, "rm", ["-rf", this.#paths.home]);
+      await this.#options.weighed.remove(name);
+    }
   }
 
   get #running(): Machine {
@@ -174,13 +180,14 @@ export class HandGuest implements Mover {
   }
 
   #launch(node: string, more: string[]): Promise<Machine> {
-    const { argv, runtimeVersion, name, port } = this.#options;
+    const { argv, runtimeVersion, name, port, weighed } = this.#options;
     const { home, disk } = this.#paths;
     this.#launches += 1;
     const monitor = `qmp${this.#launches}`;
     const places = { name, uuid: this.#uuid, tap: port.tap, mac: port.address.mac };
     const args = [...ownArguments(argv, places, `${INSIDE.home}/${monitor}`), ...more];
-    return startQemu({ node, runtime: `/var/lib/drover/runtime/${runtimeVersion}`, disk, home, monitor, args });
+    const runtime = `/var/lib/drover/runtime/${runtimeVersion}`;
+    return startQemu({ node, runtime, disk, home, monitor, args, by: weighed.by });
   }
 
   async #writeKey(nodes: readonly string[]): Promise<void> {

@@ -7,6 +7,7 @@ import { access } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { INSIDE, ownArguments } from "../bench-migration/arguments.ts";
 import { addressOf, likeOf } from "../bench-migration/guests.ts";
+import { inHierarchy } from "../bench/weight.ts";
 import type { Mark, Step } from "../bench-migration/mover.ts";
 import { GuestPort, type Databases } from "../bench-migration/network.ts";
 import { rooted, startQemu, type Machine } from "../bench-migration/qemu.ts";
@@ -38,9 +39,6 @@ const CHANNELS = [channel("main"), channel("cpr")];
 
 const runs = async ({ qmp }: Machine): Promise<boolean> =>
   ((await qmp.execute("query-status")) as { status: string }).status === "running";
-
-/** A cgroup's path below the root of whichever hierarchy it is named in. Pure. */
-export const inHierarchy = (directory: string): string => directory.replace(/^\/sys\/fs\/cgroup\/((memory|cpu)\/)?/, "");
 
 /** What the guest is: as an instance that runs, with its own disk, tap and address. */
 interface Like {
