@@ -18,6 +18,7 @@ import { pruning } from "./history.ts";
 import { resizeClaim } from "./in-place/resize.ts";
 import { migrationsOf } from "./lookup.ts";
 import { planMove, type MovePlan } from "./plan.ts";
+import { quietFor } from "./quiet.ts";
 import { MoveScope, type MoveContext } from "./scope.ts";
 import { computeStatus, ownStatus } from "./status.ts";
 import { moveEvents } from "./transitions.ts";
@@ -40,7 +41,10 @@ export async function reconcileMigration(key: ObjectKey, ctx: MoveContext): Prom
     ctx.recentMigrations.put(scope.migration);
   }
   for (let step = 0; step < STEPS; step += 1) {
-    const plan = planMove(scope.facts());
+    const facts = scope.facts();
+    const plan = planMove(facts);
+    const quietMs = quietFor(facts, plan);
+    if (quietMs > 0) return { afterMs: quietMs };
     if (!(await writeStatus(scope, plan))) continue;
     const next = await act(scope, plan);
     if (next !== "go on") return next;

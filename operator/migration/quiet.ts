@@ -1,0 +1,24 @@
+/** The moment in which a guest is about to stand still, stands still, or has just come to run elsewhere. */
+import { recordOf } from "./attempt.ts";
+import type { MoveFacts, MovePlan } from "./plan.ts";
+
+/**
+ * From the right to stop the guest until it has come to itself again, as a rule: it stops within some ms where it is idle, and within 250
+ * where it writes all the time; the next record, Done, comes 170 ms later.
+ */
+export const QUIET_MS = 400;
+
+/**
+ * For how long yet nothing need be written, ms. Status, event, and all who watch them would take processor time from the guest and from those who
+ * move it, in the very moments that count, to tell what the next record, or the end of this time, tells as well. Whatever is to be decided is
+ * not held up. Pure, but for the clock that is asked for by a function.
+ */
+export function quietFor(
+  facts: Pick<MoveFacts, "migration" | "lasted">,
+  { step, reason }: Pick<MovePlan, "step" | "reason">,
+): number {
+  const { state, attempt } = recordOf(facts.migration) ?? {};
+  const isQuiet = state === "Handover" && reason === "SwitchingOver" && step.do === "wait";
+  const lasted = facts.lasted("SwitchingOver", isQuiet ? `${attempt ?? 0}` : undefined);
+  return isQuiet ? Math.max(0, QUIET_MS - lasted) : 0;
+}
