@@ -56,7 +56,7 @@ export class EventRecorder {
   #sending: Promise<void> | undefined;
   #forgotAt = 0;
 
-  /** Objects and series that it remembers, for tests and metrics. */
+  /** Objects and series that it remembers: for tests. */
   get remembered(): { series: number; objects: number } {
     return { series: this.#series.size, objects: this.#allowance.size };
   }
