@@ -41,6 +41,7 @@ const SERIES_WRITE_MS = 60_000;
 /** Different events about one object: so many at once, then one per so long. The figures of Kubernetes' own recorder. */
 const BURST = 25;
 const REFILL_MS = 5 * 60_000;
+/** What is over is kept for that much longer at most: looking at all of it has its price. */
 const FORGET_EVERY_MS = 60_000;
 /** Waiting to be sent; beyond it the newest are dropped: a recorder must not fill the memory while the API server is away. */
 const QUEUE = 1_000;
@@ -56,16 +57,16 @@ export class EventRecorder {
   #sending: Promise<void> | undefined;
   #forgotAt = 0;
 
-  /** Objects and series that it remembers: for tests. */
-  get remembered(): { series: number; objects: number } {
-    return { series: this.#series.size, objects: this.#allowance.size };
-  }
-
   constructor(client: EventClient, options: EventRecorderOptions) {
     this.#client = client;
     this.#options = options;
     this.#clock = options.clock ?? realClock;
     this.#logger = options.logger ?? silentLogger;
+  }
+
+  /** How many series, and objects that something was told of, it remembers: for tests. */
+  get remembered(): { series: number; objects: number } {
+    return { series: this.#series.size, objects: this.#allowance.size };
   }
 
   /**

@@ -5,9 +5,9 @@
 import { randomUUID } from "node:crypto";
 import { access } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { inHierarchy } from "../bench/weight.ts";
 import { INSIDE, ownArguments } from "../bench-migration/arguments.ts";
 import { addressOf, likeOf } from "../bench-migration/guests.ts";
-import { inHierarchy } from "../bench/weight.ts";
 import type { Mark, Step } from "../bench-migration/mover.ts";
 import { GuestPort, type Databases } from "../bench-migration/network.ts";
 import { rooted, startQemu, type Machine } from "../bench-migration/qemu.ts";

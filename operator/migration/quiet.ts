@@ -3,8 +3,8 @@ import { recordOf } from "./attempt.ts";
 import type { MoveFacts, MovePlan } from "./plan.ts";
 
 /**
- * From the right to stop the guest until it has come to itself again, as a rule: it stops within some ms where it is idle, and within 250
- * where it writes all the time; the next record, Done, comes 170 ms later.
+ * From the right to stop the guest until the next record, Done, where it is idle: it stops some 20 ms after that, and Done comes some 170 ms
+ * later. One that writes all the time stops some 300 ms after that (medians of the bench), so for it this ends around its pause.
  */
 export const QUIET_MS = 400;
 

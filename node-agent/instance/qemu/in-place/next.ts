@@ -2,11 +2,11 @@
 import { watch } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { sleep } from "../../../../kube/clock.ts";
 import { errorCode, errorText, UserError } from "../../../errors.ts";
 import type { ProcessId } from "../../../ovs/process.ts";
 import { exists } from "../../../pool/files.ts";
 import type { MachinePlan } from "../../driver.ts";
-import { sleep } from "../../../../kube/clock.ts";
 import { DEADLINE, timestamp, updateRun, type QemuContext, type Run } from "../context.ts";
 import { lastWords } from "../exit.ts";
 import { isListening } from "../listening.ts";

@@ -41,7 +41,7 @@ export const ORDINARY = { mode: "normal" };
 /**
  * QEMU would tell the network where the guest is five times, and have the guest do so too, in the very moments in which that has to answer what
  * waits for it. Nothing has moved: the address is behind the same port. Once it has to be: with no round at all QEMU's virtio-net has no
- * timer for it, and takes the guest's next reset of the NIC, as in every shutdown, for an access to it (SIGSEGV; 10.0.2 and 10.0.13).
+ * timer for it, and the guest's next reset of the NIC, as in every shutdown, reaches for that one: SIGSEGV (seen with 10.0.13).
  */
 const LITTLE_TO_ANNOUNCE = { "announce-rounds": 1 };
 

@@ -5,7 +5,7 @@
 
 /**
  * A pause that is not worth another pass: two and a half times what every pause takes besides what is copied. A pass that makes it shorter yet
- * takes twice as long as it saves (a guest that writes 100 MB/s, over a link of 250 to 300).
+ * takes some twice as long as it saves, as a rule (a guest that writes 100 MiB/s over 48 MiB, sent at 250 to 300).
  */
 const SHORT_MS = 75;
 /** A look that finds less than this share of the shortest so far has brought something. */
