@@ -1,6 +1,6 @@
 #!/bin/sh
 # bootstrap.sh [COMMAND...]: makes a bare Debian 12 or 13 able to run this project's scripts, then becomes COMMAND with this
-# checkout's Node 24 first on PATH. Does only what is missing; in a checkout that is ready it takes milliseconds.
+# checkout's Node 26 first on PATH. Does only what is missing; in a checkout that is ready it takes milliseconds.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -47,7 +47,7 @@ if ! cmp -s package-lock.json "$stamp" || [ ! -x node_modules/.bin/node ]; then
   [ -z "$missing" ] || install $missing
   say "npm ci"
   npm ci --loglevel=error --no-audit --no-fund >&2
-  [ -x node_modules/.bin/node ] || fail "npm did not install Node 24 (package \"node\"): see the messages above"
+  [ -x node_modules/.bin/node ] || fail "npm did not install Node 26 (package \"node\"): see the messages above"
   cp package-lock.json "$stamp"
 fi
 

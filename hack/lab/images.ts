@@ -44,7 +44,7 @@ const inputsIn = (target: ImageTarget, set: ImageSet): string[] =>
 
 const SUITE = "trixie";
 const baseName = (suite: string): string => `localhost/drover-lab-base:${suite}`;
-const NODE = "localhost/drover-lab-node:24";
+const NODE = "localhost/drover-lab-node:26";
 
 /**
  * buildah with the lab's own store, in a mount namespace of its own: whatever it mounts is gone when it ends, however it ends.

@@ -1,5 +1,5 @@
 /** Two ends of a real TLS connection. */
-import { randomBytes } from "node:crypto";
+import { randomBytes, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { connect, createServer, type ConnectionOptions, type TLSSocket, type TlsOptions } from "node:tls";
@@ -69,6 +69,16 @@ const meet = async (
 describe("two agents", () => {
   it("know each other by their certificates", async () => {
     expect(await meet(peerServerOptions(n2), peerClientOptions(n1, "n2"))).toEqual({ server: "n1", client: "n2" });
+  });
+
+  it("lose nothing of the other's certificates by looking at them, which Node 24.21 never freed", async () => {
+    const look = (socket: TLSSocket): string => {
+      peerNode(socket, Date.now());
+      // OpenSSL's own chain: it frees with the connection what is still in it
+      return socket.getPeerX509Certificate()?.issuerCertificate?.subject ?? "lost";
+    };
+    const { server } = await meet(peerServerOptions(n2), peerClientOptions(n1, "n2"), look);
+    expect(server).toBe(new X509Certificate(ours.cert).subject);
   });
 
   it("are refused with another node's certificate, at either end", async () => {

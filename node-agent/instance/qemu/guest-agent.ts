@@ -52,7 +52,7 @@ class Line {
     this.#clock = clock;
     this.#onOver = onOver;
     this.#socket = connect(socketPath);
-    this.#socket.on("data", (chunk) => this.#read(chunk));
+    this.#socket.on("data", (chunk: Buffer) => this.#read(chunk));
     this.#socket.on("error", (error) => {
       this.#error = error;
     });
