@@ -62,17 +62,20 @@ export const processesIn = async (group: string, deep = true): Promise<number[]>
 };
 
 /**
- * The cgroup that holds a node's own processes: on v2 a leaf below the node's, because there a cgroup with processes
- * cannot hand controllers on; on v1 the node's itself.
+ * The cgroup that holds a node's own processes, beside that of its pods: as systemd has system.slice for kubelet and the like. Directly in the
+ * node's cgroup each of their threads would weigh half as much as all pods of a node with two processors; and on v2 a cgroup with processes
+ * cannot hand controllers on.
  */
-export const leafOf = async (group: string): Promise<string> => ((await hierarchies()).includes(ROOT) ? `${group}/init` : group);
+export const leafOf = (group: string): string => `${group}/system`;
 
-/** On v2 moves what runs directly in a cgroup to its leaf; on v1 nothing. */
+/** Moves what runs directly in a cgroup to its leaf. */
 export const moveToLeaf = async (group: string): Promise<void> => {
-  const leaf = await leafOf(group);
-  if (leaf === group) return;
-  await mkdir(join(ROOT, leaf), { recursive: true });
-  for (const pid of await processesIn(group, false)) await writeFile(join(ROOT, leaf, "cgroup.procs"), String(pid));
+  for (const hierarchy of await hierarchies()) {
+    const leaf = join(hierarchy, leafOf(group));
+    await mkdir(leaf, { recursive: true });
+    if (hierarchy.endsWith("/cpuset")) await fillCpuset(leaf);
+    for (const pid of await processesIn(group, false)) await writeFile(join(leaf, "cgroup.procs"), String(pid));
+  }
 };
 
 /** Ends a process at once. One that is gone already is no error. */

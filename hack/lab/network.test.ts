@@ -30,4 +30,19 @@ describe("batches", () => {
     expect(lines).toContain(`route add ${second.podCidr} via ${second.address}`);
     expect(lines.some((line) => line.includes(first.podCidr))).toBe(false);
   });
+
+  test("the machines of the lab go by what is wanted of TCP, once the link is up; where it is not there nothing is said of it", () => {
+    const [node] = lab.nodes;
+    if (!node) throw new Error("no nodes");
+    for (const [batch, link, address] of [
+      [hubBatch(lab, "cubic"), "br0", lab.hub.address],
+      [nodeBatch(lab, node, "cubic"), "eth0", node.address],
+    ] as const) {
+      const lines = batch.split("\n");
+      const at = lines.findIndex((line) => line.endsWith("congctl cubic"));
+      expect(lines[at]).toMatch(new RegExp(`^route replace \\S+\\.0/24 dev ${link} .*src ${address} `));
+      expect(at).toBeGreaterThan(lines.indexOf(`link set ${link} up`));
+    }
+    expect(nodeBatch(lab, node)).not.toContain("congctl");
+  });
 });

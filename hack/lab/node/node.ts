@@ -54,11 +54,11 @@ export const sortSeen = (processes: ProcessSeen[], pause: string): NodeSeen => {
 
 /** What of the node runs now. */
 export const observeNode = async (node: LabNode, pause: string): Promise<NodeSeen> =>
-  sortSeen(await seenIn(await leafOf(node.cgroup)), pause);
+  sortSeen(await seenIn(leafOf(node.cgroup)), pause);
 
 /** The machine's pid of a node's PID 1. Throws when the node is off. */
 export const initOf = async (node: LabNode): Promise<number> => {
-  const processes = await seenIn(await leafOf(node.cgroup));
+  const processes = await seenIn(leafOf(node.cgroup));
   const init = processes.find((one) => /\/pause-[0-9a-f]+$/.test(one.argv[0] ?? ""));
   if (!init) throw new LabError(`node ${node.name} is off: switch it on with "node hack/lab/main.ts power-on ${node.name}"`);
   return init.pid;
@@ -80,7 +80,7 @@ const intoNode = (init: number): string[] => [
 /** Arguments that run a command inside a node: its namespaces and its cgroup. */
 export const inNodeCommand = async (node: LabNode, command: string[]): Promise<string[]> => {
   const init = await initOf(node);
-  return [joinScript, await leafOf(node.cgroup), ...intoNode(init), ...command];
+  return [joinScript, leafOf(node.cgroup), ...intoNode(init), ...command];
 };
 
 /** Runs a command inside a node and gives what it printed. */
@@ -154,7 +154,7 @@ const rootOf = (init: number, path: string): string => `/proc/${init}/root${path
 const startDaemon = async (lab: Lab, node: LabNode, daemon: Daemon, command: string[]): Promise<number> => {
   const init = await initOf(node);
   return startDetached({
-    cgroup: await leafOf(node.cgroup),
+    cgroup: leafOf(node.cgroup),
     command: [...intoNode(init), ...command],
     log: daemonLog(lab, node, daemon),
   });
@@ -239,7 +239,7 @@ export const powerCut = async (node: LabNode): Promise<void> => {
 
 /** Ends one daemon of a node by a signal and waits for its end. */
 export const stopDaemon = async (node: LabNode, daemon: Daemon, signal: NodeJS.Signals): Promise<void> => {
-  const processes = await seenIn(await leafOf(node.cgroup));
+  const processes = await seenIn(leafOf(node.cgroup));
   const found = processes.find((one) => is(one, daemon));
   if (!found) return;
   kill(found.pid, signal);
