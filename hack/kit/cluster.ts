@@ -72,6 +72,8 @@ export interface GuestReport {
   uptimeSeconds: number;
   records: number;
   lastAcked: number;
+  /** MiB that it has written to its memory because it was told to, in all. */
+  dirtiedMib: number;
   ipv4: string | null;
   ipv6: string[];
 }

@@ -56,6 +56,8 @@ export interface OutgoingPlan {
   secret: MoveSecret | undefined;
   /** For memory and disks together; undefined: as fast as it goes. */
   maxBytesPerSecond: number | undefined;
+  /** Whether its CPUs may come to be slowed: that has to be known before its memory is copied. */
+  mayThrottle: boolean;
 }
 
 /**
@@ -149,8 +151,8 @@ export interface MoveDriver {
   finish(instanceUid: string, signal: AbortSignal): Promise<void>;
   /** Another limit for what is under way; undefined: none. Never slows the switchover. */
   limit(instanceUid: string, bytesPerSecond: number | undefined): Promise<void>;
-  /** Keeps the guest from writing faster than can be copied, by giving it less CPU time. */
-  throttle(instanceUid: string, on: boolean): Promise<void>;
+  /** Keeps the guest from writing faster than can be copied, by giving it less CPU time; for a move whose plan says that it may be. */
+  throttle(instanceUid: string): Promise<void>;
   /** The guest may go on at the target before all its memory is there. Throws where the offer said no. */
   postCopy(instanceUid: string): Promise<void>;
   /** Target, in post-copy: lets go of a connection that broke, and listens for the rest of the memory. May be repeated. */

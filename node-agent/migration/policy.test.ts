@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { MigrationPolicy } from "../../crds/migration.ts";
 import type { MoveCounters } from "../instance/move.ts";
-import { decidePolicy, keepSamples, type PolicyFacts, type Sample } from "./policy.ts";
+import { decidePolicy, keepSamples, mayThrottle, type PolicyFacts, type Sample } from "./policy.ts";
 import { bytesText, percentText, timeText } from "./words.ts";
 
 const MIB = 1024 ** 2;
@@ -67,6 +68,18 @@ describe("decidePolicy", () => {
       "wait",
     ],
     [
+      "as much is left after each pass, though QEMU counts less writing than sending",
+      {
+        samples: samples(
+          counters(2, 125, 352, 456),
+          counters(3, 126, 352, 456),
+          counters(4, 124, 352, 456),
+          counters(5, 125, 352, 456),
+        ),
+      },
+      "throttle",
+    ],
+    [
       "much is left, but the wire is faster than the guest",
       {
         samples: samples(
@@ -91,6 +104,26 @@ describe("decidePolicy", () => {
       "the guest writes 110MiB/s of its memory while 100MiB/s are sent: 208MiB left after 5 passes, a pause of 2.1s where policy.maxPause allows 300ms; its CPUs are slowed",
     );
   });
+
+  test("by how much the CPUs are slowed is said once QEMU has begun", () => {
+    const slowed = (percent: object): Sample[] =>
+      stuck.map(({ at, counters: { memory, ...rest } }) => ({ at, counters: { ...rest, memory: { ...memory, ...percent } } }));
+    const said = (percent: object) => decidePolicy(facts({ samples: slowed(percent), throttled: true })).stalled;
+    expect(said({})).toMatch(/; its CPUs are slowed$/);
+    expect(said({ throttlePercent: 51 })).toMatch(/; its CPUs are slowed by 51 %$/);
+  });
+});
+
+test.each<[MigrationPolicy["onStall"], boolean]>([
+  ["Throttle", true],
+  ["Throttle", false],
+  ["PostCopy", true],
+  ["PostCopy", false],
+  ["Abort", true],
+  ["Abort", false],
+])("%s, post-copy %s: only a guest that was said to be slowed, if need be, is", (onStall, canPostCopy) => {
+  const { do: what } = decidePolicy(facts({ samples: stuck, policy: { ...policy, onStall }, canPostCopy }));
+  expect(mayThrottle({ onStall }, canPostCopy)).toBe(what === "throttle");
 });
 
 test("of many samples only those are kept that tell passes apart, and the latest", () => {

@@ -77,7 +77,8 @@ const coldPlan = (key: typeof secret | undefined = secret) => ({
 });
 
 async function outgoingPlan(target: ColdMoves, key: typeof secret | undefined = secret): Promise<OutgoingPlan> {
-  return { offer: await target.receive(coldPlan(key), never), copy: disks, secret: key, maxBytesPerSecond: undefined };
+  const offer = await target.receive(coldPlan(key), never);
+  return { offer, copy: disks, secret: key, maxBytesPerSecond: undefined, mayThrottle: false };
 }
 
 const compare = (disk: string) => execa("cmp", [volume("n1", disk), volume("n2", disk)], { reject: false });

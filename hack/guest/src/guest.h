@@ -28,11 +28,15 @@ int record_is_whole(const struct record *r, uint64_t number);
 /* Number of the last record that fsync has answered for; 0 before the first. */
 uint64_t records_acked(void);
 void start_writer(double per_second);
+/* Whether the writer stands still; it goes on a tenth of a second after it no longer does. */
+void rest_writer(int rests);
 /* Writes MiB of noise at FILL_AT and syncs it; 0, or an errno. */
 int fill_disk(unsigned long mib);
 
 /* Dirties a working set of `mib` MiB at `mib_per_second`; 0 stops. */
 void set_dirty(unsigned long mib_per_second, unsigned long mib);
+/* How much of it has been written in all, MiB. */
+unsigned long dirtied_mib(void);
 /* Takes and touches memory for good; 0, or an errno. */
 int eat_memory(unsigned long mib);
 

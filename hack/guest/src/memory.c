@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-static _Atomic unsigned long rate, set;
+static _Atomic unsigned long rate, set, written;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void *dirty(void *unused)
@@ -31,10 +31,16 @@ static void *dirty(void *unused)
         for (unsigned long i = 0; area && i < rate * 256 / 100; i++) {
             *(unsigned long *)(area + page * 4096) = ++round;
             page = (page + 1) % (have * 256);
+            written++;
         }
         nanosleep(&rest, NULL);
     }
     return NULL;
+}
+
+unsigned long dirtied_mib(void)
+{
+    return written / 256;
 }
 
 static void begin(void)

@@ -16,10 +16,16 @@
 
 static _Atomic uint64_t acked;
 static double pause_seconds;
+static _Atomic int resting;
 
 uint64_t records_acked(void)
 {
     return acked;
+}
+
+void rest_writer(int rests)
+{
+    resting = rests;
 }
 
 uint32_t crc32_of(const void *data, size_t length)
@@ -86,6 +92,7 @@ static void *write_records(void *unused)
     (void)unused;
     uint64_t n = acked;
     while (RECORDS_AT + (n + 1) * SECTOR <= end) {
+        while (resting) usleep(100000);
         struct timespec now, rest = {(time_t)pause_seconds, (long)((pause_seconds - (time_t)pause_seconds) * 1e9)};
         clock_gettime(CLOCK_REALTIME, &now);
         fill_record(r, n + 1, (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec);

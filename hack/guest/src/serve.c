@@ -47,7 +47,7 @@ static void answer(const char *path, char *out, size_t size)
         gethostname(host, sizeof host - 1);
         addresses_json(where, sizeof where);
         unsigned long long n = records_acked();
-        snprintf(out, size, "{\"hostname\":\"%s\",\"bootId\":\"%s\",\"uptimeSeconds\":%.2f,\"records\":%llu,\"lastAcked\":%llu,%s}", host, boot_id, up, n, n, where);
+        snprintf(out, size, "{\"hostname\":\"%s\",\"bootId\":\"%s\",\"uptimeSeconds\":%.2f,\"records\":%llu,\"lastAcked\":%llu,\"dirtiedMib\":%lu,%s}", host, boot_id, up, n, n, dirtied_mib(), where);
     } else if (sscanf(path, "/resolve/%255[-._0-9A-Za-z]", name) == 1) {
         int n = resolve(name, list, 8), used = snprintf(out, size, "{\"name\":\"%s\",\"addresses\":[", name);
         for (int i = 0; i < n; i++) used += snprintf(out + used, size - (size_t)used, "%s\"%s\"", i ? "," : "", list[i]);
@@ -60,6 +60,9 @@ static void answer(const char *path, char *out, size_t size)
         snprintf(out, size, "{\"ok\":%s,\"error\":\"%s\"}", failed ? "false" : "true", failed ? strerror(failed) : "");
     } else if (sscanf(path, "/dirty/%lu/%lu", &a, &b) == 2) {
         set_dirty(a, b);
+        snprintf(out, size, "{\"ok\":true}");
+    } else if (sscanf(path, "/rest/%lu", &a) == 1) {
+        rest_writer(a != 0);
         snprintf(out, size, "{\"ok\":true}");
     } else if (sscanf(path, "/eat/%lu", &a) == 1) {
         int failed = eat_memory(a);

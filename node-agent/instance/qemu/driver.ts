@@ -183,6 +183,7 @@ export class QemuDriver implements InstanceDriver {
       }
       await notes.remove(instanceUid);
       children.delete(instanceUid);
+      this.moves.forget(instanceUid);
     });
   }
 

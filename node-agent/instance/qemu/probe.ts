@@ -162,7 +162,9 @@ async function askQemu(options: ProbeOptions, directory: string, accelerator: "K
     child.once("exit", () => resolve());
   });
   try {
-    const qmp = await QmpSession.over(Duplex.from({ readable: child.stdout, writable: child.stdin }), { deadlineMs: FACTS_MS });
+    // from() takes a pair of Node's own streams too, which its types leave out
+    const stdio: object = { readable: child.stdout, writable: child.stdin };
+    const qmp = await QmpSession.over(Duplex.from(stdio as Iterable<unknown>), { deadlineMs: FACTS_MS });
     const machines = machineTypes(await queryMachines(qmp));
     const cpuModel = bestCpuModel(await queryCpuModels(qmp));
     const qemuVersion = await queryVersion(qmp);

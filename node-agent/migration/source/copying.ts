@@ -5,7 +5,7 @@ import { errorText } from "../../errors.ts";
 import type { TargetMessage } from "../channel/messages.ts";
 import type { MoveNote, Why } from "../notes.ts";
 import { GiveUp, whyOf, type SideParts } from "../parts.ts";
-import { decidePolicy, isLate, keepSamples, type Sample } from "../policy.ts";
+import { decidePolicy, isLate, keepSamples, mayThrottle, type Sample } from "../policy.ts";
 import { tooLong } from "../wishes.ts";
 import { timeText } from "../words.ts";
 import type { Caller } from "./caller.ts";
@@ -32,6 +32,8 @@ export interface CopyingParts extends Pick<SideParts, "moves" | "checkpoint" | "
   say: (words: Partial<MigrationSource> & Pick<MigrationSource, "state">) => void;
   /** What is wanted may have changed. */
   changed: () => void;
+  /** Whether the guest may be stopped already. */
+  switching: () => boolean;
   /** Whether the guest stands still: then nothing is asked. */
   pausing: () => boolean;
 }
@@ -106,10 +108,16 @@ export class Copying {
     const offer = await this.#whereTo(signal);
     const disks = (migration().status?.disks ?? []).filter(({ copy }) => copy);
     const copy = disks.map(({ name, sizeBytes }): CopiedDisk => ({ disk: name, sizeBytes }));
-    const { maxBytesPerSecond } = migration().status?.policy ?? {};
+    const { policy } = migration().status ?? {};
     const { address, ramPort, diskPort, streams, postCopy, secret } = offer;
     this.#canPostCopy = postCopy;
-    const plan: OutgoingPlan = { offer: { address, ramPort, diskPort, streams, postCopy }, copy, secret, maxBytesPerSecond };
+    const plan: OutgoingPlan = {
+      offer: { address, ramPort, diskPort, streams, postCopy },
+      copy,
+      secret,
+      maxBytesPerSecond: policy?.maxBytesPerSecond,
+      mayThrottle: policy !== undefined && mayThrottle(policy, postCopy),
+    };
     if (qemu === "idle") {
       if (note().memoryStarted === true) {
         throw new GiveUp({
@@ -220,12 +228,14 @@ export class Copying {
     switch (decision.do) {
       case "switch":
         if (this.fits || !this.#settled) return;
+        // The last figures of the copy: a guest that was slowed may have been seen so only now.
+        this.#report(counters);
         this.fits = true;
         changed();
         return;
       case "throttle":
         this.#throttled = true;
-        await moves.throttle(note().instance.uid, true);
+        await moves.throttle(note().instance.uid);
         return;
       case "abort":
         this.#leave(
@@ -234,8 +244,9 @@ export class Copying {
             : { reason: decision.reason ?? "TimedOut", message: decision.stalled, retryable: false },
         );
         return;
+      // Also when it fitted once: a guest may begin to write while its source waits for the moment to stop it.
       case "post-copy":
-        if (!this.#settled) return;
+        if (!this.#settled || this.postCopy) return;
         this.#report(counters);
         this.postCopy = true;
         this.fits = true;
@@ -251,7 +262,8 @@ export class Copying {
   }
 
   #report(counters: MoveCounters): void {
-    const state = this.#memory ? "CopyingMemory" : "CopyingDisk";
+    const copying = this.#memory ? "CopyingMemory" : "CopyingDisk";
+    const state = this.#parts.switching() ? "SwitchingOver" : copying;
     const words = progressWords(counters);
     this.#parts.say({ ...words, state, ...(this.#stalled === undefined ? { stalled: undefined } : { stalled: this.#stalled }) });
   }

@@ -32,8 +32,9 @@ export class Pause {
     return this.#ranAt !== undefined;
   }
 
+  /** May be repeated: it has been allowed since the first time. */
   allow(): void {
-    this.#allowedAt = this.#parts.clock.monotonic();
+    this.#allowedAt ??= this.#parts.clock.monotonic();
   }
 
   /** Only the pause of the switchover is one of the move's. */

@@ -1,7 +1,7 @@
 /**
  * The source's side of one attempt: sees, asks what it may do (handover/source.ts), does it, and waits for news. What copies and when it
- * is enough is copying.ts, the connection line.ts, the pause pause.ts, why it is given up leave.ts, what follows by post-copy rest.ts;
- * who owns the guest is decided nowhere but in handover/.
+ * is enough is copying.ts, that QEMU may stop the guest stopping.ts, the pause pause.ts, the connection line.ts, why it is given up leave.ts,
+ * what follows by post-copy rest.ts; who owns the guest is decided nowhere but in handover/.
  */
 import type { Handover, Migration, MigrationSource } from "../../../crds/migration.ts";
 import { errorText } from "../../errors.ts";
@@ -20,6 +20,7 @@ import { broken, failureOf, reasonToLeave, standsStill, SWITCH_MS, targetGaveUp 
 import { Line } from "./line.ts";
 import { Pause } from "./pause.ts";
 import { Rest } from "./rest.ts";
+import { Stopping } from "./stopping.ts";
 
 /** A monitor that does not answer is asked again after this. */
 const ASK_AGAIN_MS = 1_000;
@@ -43,6 +44,7 @@ export class SourceMove {
   readonly #line: Line;
   readonly #rest: Rest;
   readonly #pause: Pause;
+  readonly #stopping: Stopping;
   #out: Why | undefined;
   #destroyed = false;
   /** Nothing of a move that was given up is left in QEMU. */
@@ -74,7 +76,21 @@ export class SourceMove {
       caller: () => this.#line.call(),
       say: (words) => this.#say(words),
       changed: () => this.#changed(),
+      switching: () => this.#pause.allowedAt !== undefined,
       pausing: () => this.#pause.stoppedAt !== undefined,
+    });
+    this.#stopping = new Stopping({
+      ...parts,
+      underway: this.#underway,
+      note: now.note,
+      writeNote: (change) => this.#known.writeNote(change),
+      maxPauseMs: () => this.#known.migration.status?.policy?.maxPauseMs ?? DEFAULT_PAUSE_MS,
+      wantsPostCopy: () => this.#copying.postCopy,
+      allowed: () => {
+        this.#say({ state: "SwitchingOver" });
+        parts.reporter.hold(this.#known.ref, "source", true);
+        this.#pause.allow();
+      },
     });
     this.#rest = new Rest({
       ...parts,
@@ -213,18 +229,7 @@ export class SourceMove {
         });
         return;
       case "allowPause":
-        if (this.#pause.allowedAt !== undefined) return;
-        this.#underway.start("allowing the pause", async () => {
-          await checkpoint("source", "allow-pause");
-          this.#say({ state: "SwitchingOver" });
-          this.#parts.reporter.hold(this.#known.ref, "source", true);
-          this.#pause.allow();
-          if (this.#copying.postCopy) {
-            await this.#known.writeNote((note) => ({ ...note, postCopy: true }));
-            await moves.postCopy(uid);
-          }
-          await moves.allowPause(uid, this.#known.migration.status?.policy?.maxPauseMs ?? DEFAULT_PAUSE_MS);
-        });
+        this.#stopping.go();
         return;
       case "finish":
         this.#underway.start("the switchover", async () => {
@@ -395,6 +400,7 @@ export class SourceMove {
   #runsAgain(): void {
     this.#seen.forget();
     this.#pause.forget();
+    this.#stopping.forget();
     this.#parts.reporter.hold(this.#known.ref, "source", false);
   }
 

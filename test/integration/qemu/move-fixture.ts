@@ -153,6 +153,7 @@ export function useMoves(scope: "test" | "file" = "test"): MoveTest {
     secret,
     copy: plan.disks.map(({ id }) => ({ disk: id, sizeBytes: 0 })),
     maxBytesPerSecond: undefined,
+    mayThrottle: false,
     ...options,
   });
 

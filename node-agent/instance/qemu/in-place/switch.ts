@@ -7,6 +7,7 @@ import { UserError } from "../../../errors.ts";
 import type { SwitchOptions, UpdateMark } from "../../update.ts";
 import { DEADLINE } from "../context.ts";
 import { queryCapabilities, queryMigrate, setCapabilities, setParameters } from "../move/commands.ts";
+import { isSettling } from "../move/left.ts";
 import { isMigration, MoveEvents } from "../move/events.ts";
 import { UNLIMITED } from "../move/names.ts";
 import { monitorOf, type MoveParts } from "../move/parts.ts";
@@ -168,9 +169,9 @@ export async function goOnInOld(parts: MoveParts, instanceUid: string, wait: (ms
   const { clock } = parts.context;
   const old = await monitorOf(parts, instanceUid);
   for (const end = clock.monotonic() + SETTLE_MS; ; await wait(SETTLE_LOOK_MS)) {
-    const [{ status }, migration] = await Promise.all([queryStatus(old), queryMigrate(old)]);
-    if (!isUnderWay(migration.status)) {
-      if (status === "postmigrate") await old.execute("cont", {}, { deadlineMs: DEADLINE.ask });
+    const [run, migration] = await Promise.all([queryStatus(old), queryMigrate(old)]);
+    if (!isUnderWay(migration.status) && !isSettling(migration, run)) {
+      if (run.status === "postmigrate") await old.execute("cont", {}, { deadlineMs: DEADLINE.ask });
       break;
     }
     if (migration.status === "setup") await old.execute("migrate_cancel");

@@ -13,6 +13,7 @@ import { DEADLINE, updateRun, type Run } from "../context.ts";
 import { nextName } from "../launcher.ts";
 import type { Locks } from "../locks.ts";
 import { queryMigrate, setParameters } from "../move/commands.ts";
+import { isSettling } from "../move/left.ts";
 import { monitorOf, type MoveParts } from "../move/parts.ts";
 import { checkUid } from "../notes.ts";
 import { queryStatus } from "../qmp/commands.ts";
@@ -187,7 +188,7 @@ export class QemuUpdates implements UpdateDriver {
     const old = await monitorOf(this.#parts, instanceUid);
     for (const end = clock.monotonic() + SETTLE_MS; ; await sleep(clock, LOOK_AGAIN_MS)) {
       const [status, migration] = await Promise.all([queryStatus(old), queryMigrate(old)]);
-      const underWay = isUnderWay(migration.status);
+      const underWay = isUnderWay(migration.status) || isSettling(migration, status);
       if (underWay && status.running) return "ready";
       if (!underWay) return status.status === "postmigrate" ? ((await this.#stateOfYoung(instanceUid)) ?? "old") : "old";
       // the guest stands still for a new one that hangs: without that it goes on

@@ -90,7 +90,9 @@ async function removeNodes(qmp: QmpSession): Promise<void> {
 
 /** QEMU's own figures again. */
 async function reset(qmp: QmpSession): Promise<void> {
-  const off = Object.fromEntries([...Object.keys(OUTGOING), "multifd", "postcopy-ram"].map((name) => [name, false]));
+  const off = Object.fromEntries(
+    [...Object.keys(OUTGOING), "multifd", "postcopy-ram", "auto-converge"].map((name) => [name, false]),
+  );
   await setParameters(qmp, {
     "max-bandwidth": 128 * 2 ** 20,
     "avail-switchover-bandwidth": 0,

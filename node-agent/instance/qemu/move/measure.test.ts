@@ -56,6 +56,23 @@ describe("the pause that is expected", () => {
     expect(seen.expectedPauseMs).toBe(280);
   });
 
+  test("a guest that has just begun to write is no idle one, though QEMU has not measured it yet", () => {
+    const meter = new Meter();
+    const idle = { "dirty-pages-rate": 10 };
+    meter.look(0, memory(0, 1024, 1), []);
+    meter.look(9_000, memory(900, 124, 1), []);
+    for (let at = 9_001; at < 9_020; at++) {
+      meter.round(at);
+      meter.look(at, memory(900, 0.1, at, idle), []);
+    }
+    meter.round(9_320);
+    meter.look(9_320, memory(900, 30, 9_320, idle), []);
+    // it wrote 30 MiB in 0.3 s, and again while they are sent
+    expect(meter.look(9_600, memory(928, 2, 9_320, idle), []).expectedPauseMs).toBeGreaterThan(250);
+    meter.round(9_620);
+    expect(meter.look(9_820, memory(950, 2, 9_620, idle), []).expectedPauseMs).toBeGreaterThan(200);
+  });
+
   test("disks that are behind count at their own speed", () => {
     const meter = new Meter();
     meter.look(0, memory(0, 1024, 1), [mirror(0, 500)]);

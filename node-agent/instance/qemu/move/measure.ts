@@ -93,13 +93,47 @@ const tellsOfMemory = (from: MemoryCounts, to: MemoryCounts): boolean =>
 
 const tellsOfDisks = (_: Counts, to: Counts): boolean => to.left >= TELLING_BYTES;
 
+/**
+ * What a guest writes, by what a pass has found when it begins: QEMU's own measure takes a second, in which a guest that has just begun to
+ * write is an idle one.
+ */
+class Findings {
+  #roundAt: number | undefined;
+  /** How long the guest had to write what this pass finds; ms. */
+  #ms = 0;
+  #now: number | undefined;
+  #before = 0;
+
+  round(at: number): void {
+    this.#before = this.#now ?? 0;
+    this.#now = undefined;
+    this.#ms = this.#roundAt === undefined ? 0 : at - this.#roundAt;
+    this.#roundAt = at;
+  }
+
+  /** The first look in a pass counts; of an idle guest's short passes none does. */
+  look(left: number): void {
+    this.#now ??= this.#ms < TELLING_MS ? 0 : (left / this.#ms) * 1000;
+  }
+
+  /** Since the pass began, ms. */
+  since(at: number): number {
+    return this.#roundAt === undefined ? 0 : Math.max(0, at - this.#roundAt);
+  }
+
+  /** Bytes per second. A look that came late in its pass has found too little, so the pass before it counts as well. */
+  get rate(): number {
+    return Math.max(this.#now ?? 0, this.#before);
+  }
+}
+
 /** Speeds, measured from one look to the next. `at` is any clock in ms that does not jump. */
 export class Meter {
   #begunAt: number | undefined;
   #sent = 0;
   #memory = new Speed(tellsOfMemory);
   #disks = new Speed(tellsOfDisks);
-  #roundAt: number | undefined;
+  #findings = new Findings();
   #held = false;
   #dirtyRate: number | undefined;
   #writingMeasured = false;
@@ -116,6 +150,7 @@ export class Meter {
     this.#begunAt ??= at;
     this.#memory.look({ at, bytes, left, rounds, normal: ram?.normal ?? 0, zero: ram?.duplicate ?? 0, held: this.#held });
     this.#disks.look({ at, bytes: disk.doneBytes, left: disk.totalBytes - disk.doneBytes });
+    this.#findings.look(left);
     this.#measureWriting(at - this.#begunAt, ram);
     const counters: MoveCounters = {
       disk,
@@ -136,7 +171,7 @@ export class Meter {
 
   /** A pass over memory has begun: QEMU counts it before it waits for the CPUs, and tells of it after. */
   round(at: number): void {
-    this.#roundAt = at;
+    this.#findings.round(at);
     this.#memory.interrupt();
   }
 
@@ -151,7 +186,8 @@ export class Meter {
     this.#memory = new Speed(tellsOfMemory);
     this.#disks.restart();
     this.#sent = 0;
-    this.#begunAt = this.#roundAt = this.#dirtyRate = undefined;
+    this.#findings = new Findings();
+    this.#begunAt = this.#dirtyRate = undefined;
     this.#writingMeasured = false;
   }
 
@@ -166,8 +202,7 @@ export class Meter {
 
   #expectedPause(at: number, left: number, diskLeft: number): number {
     const rate = this.#memory.estimate(CAUTIOUS_RATE);
-    const since = this.#roundAt === undefined ? 0 : Math.max(0, at - this.#roundAt);
-    const unseen = ((this.#dirtyRate ?? 0) * since) / 1000;
+    const unseen = (Math.max(this.#dirtyRate ?? 0, this.#findings.rate) * this.#findings.since(at)) / 1000;
     const memory = ((left + unseen) / rate) * 1000;
     const disk = diskLeft === 0 ? 0 : (diskLeft / this.#disks.estimate(rate)) * 1000;
     return Math.ceil(memory + disk + OVERHEAD_MS);

@@ -23,7 +23,7 @@ import { Outgoing } from "./outgoing.ts";
 import { Marks, monitorOf, type MoveParts } from "./parts.ts";
 import { receiveRest, sendRest } from "./rest.ts";
 import { Switchover } from "./switchover.ts";
-import { slowWrites, THROTTLED, UNTHROTTLED } from "./throttle.ts";
+import { slowWrites, THROTTLED } from "./throttle.ts";
 
 /** Rounds are told to watchers at most this often; ms. */
 const ROUND_EVERY_MS = 20;
@@ -160,11 +160,11 @@ export class QemuMoves implements MoveDriver {
     return this.#on(instanceUid).outgoing.setLimit(bytesPerSecond);
   }
 
-  async throttle(instanceUid: string, on: boolean): Promise<void> {
+  async throttle(instanceUid: string): Promise<void> {
     checkUid(instanceUid);
     const qmp = await monitorOf(this.parts, instanceUid);
-    await setParameters(qmp, on ? THROTTLED : UNTHROTTLED);
-    if (on) await slowWrites(qmp);
+    await setParameters(qmp, THROTTLED);
+    await slowWrites(qmp);
   }
 
   async postCopy(instanceUid: string): Promise<void> {
@@ -203,6 +203,12 @@ export class QemuMoves implements MoveDriver {
     const { outgoing } = this.#on(instanceUid);
     if (!(await outgoing.isGone())) await release(this.parts, outgoing);
     this.#forget(instanceUid);
+  }
+
+  /** The instance is no longer here: what its last move out came to is nothing to the next one. May be repeated. */
+  forget(instanceUid: string): void {
+    this.#forget(instanceUid);
+    this.#in.delete(instanceUid);
   }
 
   counters(instanceUid: string): Promise<MoveCounters> {

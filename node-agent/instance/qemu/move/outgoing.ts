@@ -5,6 +5,7 @@ import { queryStatus } from "../qmp/commands.ts";
 import { memoryChannel, queryMigrate, queryMirrors, setCapabilities, setParameters, type Migration } from "./commands.ts";
 import { isMigration } from "./events.ts";
 import { loadSecret, mirrorDisks } from "./disks.ts";
+import { hasLeft } from "./left.ts";
 import { divide } from "./limits.ts";
 import { Meter } from "./measure.ts";
 import { MOVE_DEADLINE, nameOf, PACE, ROUND_PARAMETERS, TLS } from "./names.ts";
@@ -60,7 +61,7 @@ export class Outgoing {
       const { streams, address, ramPort, postCopy } = plan.offer;
       const { memory, mirror } = this.#shares();
       await Promise.all([
-        setCapabilities(qmp, { ...OUTGOING, multifd: streams > 0, "postcopy-ram": postCopy }),
+        setCapabilities(qmp, { ...OUTGOING, multifd: streams > 0, "postcopy-ram": postCopy, "auto-converge": plan.mayThrottle }),
         setParameters(qmp, {
           ...ROUND_PARAMETERS,
           ...UNTHROTTLED,
@@ -102,7 +103,7 @@ export class Outgoing {
     if (await this.isGone()) return "gone";
     const qmp = await monitorOf(this.#parts, this.instanceUid);
     const [migration, status] = await Promise.all([queryMigrate(qmp), queryStatus(qmp)]);
-    if (status.status === "postmigrate") return "complete";
+    if (hasLeft(migration, status)) return "complete";
     if (isDraining(migration)) return "draining";
     if (!isUnderWay(migration)) return "idle";
     return status.running ? "copying" : "held";
@@ -165,7 +166,6 @@ export const OUTGOING = {
   "return-path": true,
   "pause-before-switchover": true,
   "switchover-ack": true,
-  "auto-converge": true,
 };
 
 const ENDED = new Set(["none", "completed", "failed", "cancelled"]);
