@@ -1,5 +1,7 @@
 /** The target's side: a QEMU that waits for a guest, takes it, and is an ordinary guest's QEMU from then on. */
-import { errorText, UserError } from "../../../errors.ts";
+import { once } from "node:events";
+import { createServer } from "node:net";
+import { errorCode, errorText, UserError } from "../../../errors.ts";
 import type { ProcessId } from "../../../ovs/process.ts";
 import type { InstanceNote } from "../../driver.ts";
 import type { IncomingPlan, IncomingState, Offer } from "../../move.ts";
@@ -66,7 +68,9 @@ async function listen(context: QemuContext, plan: IncomingPlan): Promise<Offer> 
   ]);
   const ports = portsFrom(plan.ports, machine.instanceUid);
   const diskPort = copy.length === 0 ? undefined : await onFreePort(ports, address, (port) => serveDisks(qmp, plan, port));
-  const ramPort = await onFreePort(ports, address, (port) => qmp.execute("migrate-incoming", memoryChannel(address, port)));
+  // One try is all that QEMU allows: where its port was taken it says of the next that its state is "setup" (seen with 10.0)
+  const ramPort = await onFreePort(ports, address, (port) => tryPort(port, address));
+  await qmp.execute("migrate-incoming", memoryChannel(address, ramPort));
   return { address, ramPort, diskPort, streams, postCopy };
 }
 
@@ -110,9 +114,20 @@ async function onFreePort(
       await listenOn(next.value);
       return next.value;
     } catch (error) {
-      if (!(error instanceof QmpError) || !error.description.includes("Address already in use")) throw error;
+      const inUse = error instanceof QmpError && error.description.includes("Address already in use");
+      if (!inUse && errorCode(error) !== "EADDRINUSE") throw error;
     }
   }
+}
+
+/** Listens for a moment. Somebody else may take the port after that; the move is tried again then. */
+async function tryPort(port: number, host: string): Promise<void> {
+  // Whoever calls meanwhile is sent away: close() waits for all that were let in
+  const server = createServer((socket) => socket.destroy());
+  server.listen({ port, host });
+  await once(server, "listening");
+  server.close();
+  await once(server, "close");
 }
 
 /** Where the guest is on its way. Events are not needed for it: it asks. */
