@@ -114,7 +114,10 @@ export class MoveController {
     const { leaving, coming, notes } = this.#parts;
     const migration = leaving.get(key) ?? coming.get(key);
     const own = notes.list().filter((one) => keyText(keyOfNote(one.migration)) === keyText(key));
-    if (migration === undefined && own.length === 0) this.#parts.reporter.release(key);
+    if (migration === undefined && own.length === 0) {
+      this.#parts.reporter.release(key);
+      this.#parts.records.forget(key);
+    }
     let retry = false;
     for (const note of own) {
       retry = !(await this.#follow(note, migration)) || retry;
@@ -157,9 +160,11 @@ export class MoveController {
   }
 
   async #beginOrAnswer(migration: Migration): Promise<void> {
-    const { nodeName, notes, reporter } = this.#parts;
+    const { nodeName, notes, reporter, records } = this.#parts;
     const note = notes.get(migration.status?.instanceUid ?? "");
-    const plan = planSide(migration, nodeName, note);
+    const handover = records.put(refOf(migration), migration.status?.handover);
+    const now = handover === undefined ? migration : { ...migration, status: { ...migration.status, handover } };
+    const plan = planSide(now, nodeName, note);
     if (plan.do === "begin") await this.#beginNew(migration, plan.role, plan.attempt);
     if (plan.do !== "say") return;
     const { role, words } = plan.said;

@@ -31,6 +31,7 @@ import type { Checkpoint } from "./checkpoint.ts";
 import { MoveController, type Hold } from "./controller.ts";
 import { MoveMetrics } from "./metrics.ts";
 import { MoveNotes, type MoveNote } from "./notes.ts";
+import { Records } from "./records.ts";
 import { MoveReporter } from "./report.ts";
 import { ColdMoves } from "./cold/cold.ts";
 import type { ColdDisks } from "./cold/outgoing.ts";
@@ -105,7 +106,14 @@ export class Moving {
       disks: (uid) => this.#disksOf(uid),
       log,
     });
-    const side = { ...parts, cold: this.#cold, notes: new MoveNotes(parts.paths), reporter: this.#reporter, metrics };
+    const side = {
+      ...parts,
+      cold: this.#cold,
+      notes: new MoveNotes(parts.paths),
+      records: new Records(),
+      reporter: this.#reporter,
+      metrics,
+    };
     this.#moves = new MoveController(
       {
         ...side,

@@ -4,19 +4,21 @@ import { stateOf, type RecordWrite } from "./handover/types.ts";
 import type { MoveNote } from "./notes.ts";
 import { OwnNote } from "./own-note.ts";
 import type { MigrationRef, SideParts } from "./parts.ts";
-import { newest, writeRecord } from "./record.ts";
+import { writeRecord } from "./record.ts";
+import type { Records } from "./records.ts";
 
 export class Known {
   readonly #client: SideParts["client"];
+  readonly #records: Records;
   readonly #own: OwnNote;
   #migration: Migration;
-  #record: Handover | undefined;
 
-  constructor(parts: Pick<SideParts, "client" | "notes">, note: MoveNote, migration: Migration) {
+  constructor(parts: Pick<SideParts, "client" | "notes" | "records">, note: MoveNote, migration: Migration) {
     this.#client = parts.client;
+    this.#records = parts.records;
     this.#own = new OwnNote(parts.notes, note);
     this.#migration = migration;
-    this.#record = migration.status?.handover;
+    this.news(migration);
   }
 
   /** As it is on the disk. */
@@ -29,16 +31,17 @@ export class Known {
   }
 
   get record(): Handover | undefined {
-    return this.#record;
+    return this.#records.get(this.ref);
   }
 
   /** What the record says, if it speaks of this attempt. */
   get state(): HandoverState | undefined {
-    return this.#record?.attempt === this.note.attempt ? this.#record.state : undefined;
+    const { record } = this;
+    return record?.attempt === this.note.attempt ? record.state : undefined;
   }
 
   get isGivenUp(): boolean {
-    return stateOf(this.#record, this.note.attempt) === "Source";
+    return stateOf(this.record, this.note.attempt) === "Source";
   }
 
   get isDone(): boolean {
@@ -57,7 +60,7 @@ export class Known {
   /** The Migration as it is now, or proof that its record says so (`record`) although the object is gone. */
   news(migration: Migration | undefined, record?: Handover): void {
     if (migration !== undefined) this.#migration = migration;
-    this.#record = newest(this.#record, record ?? migration?.status?.handover);
+    this.#records.put(this.ref, record ?? migration?.status?.handover);
   }
 
   /** As OwnNote.change. */
@@ -71,6 +74,6 @@ export class Known {
   }
 
   async write(action: RecordWrite): Promise<void> {
-    this.#record = newest(this.#record, await writeRecord(this.#client, this.ref, action));
+    this.#records.put(this.ref, await writeRecord(this.#client, this.ref, action));
   }
 }

@@ -10,6 +10,7 @@ import type { Pools } from "../pool/index.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { MoveMetrics } from "./metrics.ts";
 import type { MoveNotes, Why } from "./notes.ts";
+import type { Records } from "./records.ts";
 import type { MoveReporter } from "./report.ts";
 
 export interface SideParts {
@@ -19,6 +20,7 @@ export interface SideParts {
   pools: Pick<Pools, "ensureVolume" | "removeVolume" | "place">;
   nics: Pick<Nics, "ensure" | "removeAll" | "installed" | "onChange">;
   notes: MoveNotes;
+  records: Records;
   reporter: MoveReporter;
   identity: NodeIdentity;
   checkpoint: Checkpoint;

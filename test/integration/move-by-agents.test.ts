@@ -312,6 +312,16 @@ test("an agent that is told to end lets the move go on in the next one", async (
   expect(cpusOf(directory, move.uid)).toEqual({ now: ["n2"], most: 1 });
 });
 
+test("a QEMU that did not answer when its guest might be stopped is asked again", async () => {
+  const silent = join(directory, `silent-${NODE.source}`);
+  writeFileSync(silent, "");
+  const move = await begin("silent");
+  start("source");
+  start("target");
+  expect(await ended(move)).toBe("Done");
+  expect(existsSync(silent)).toBe(false);
+});
+
 test("a target without room gives up, and says why", async () => {
   writeFileSync(join(directory, "full-n2"), "");
   const move = await begin("full");

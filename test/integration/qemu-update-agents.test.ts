@@ -13,6 +13,7 @@ import type { UpdateStep } from "../../node-agent/migration/checkpoint.ts";
 import { UpdateMove, type UpdateParts } from "../../node-agent/migration/in-place/update.ts";
 import { MoveMetrics } from "../../node-agent/migration/metrics.ts";
 import { MoveNotes } from "../../node-agent/migration/notes.ts";
+import { Records } from "../../node-agent/migration/records.ts";
 import type { Said } from "../../node-agent/migration/report.ts";
 import { skipped, unable, WAIT } from "./qemu/fixture.ts";
 import { OTHER_RUNTIME, RUNTIME } from "./qemu/machine.ts";
@@ -126,6 +127,7 @@ describe.skipIf(unable !== undefined)(`agents that die while a guest gets anothe
       moves: {},
       pools: { place: (pool: string) => Promise.resolve({ volumes: join(u.guests.machine.paths.pool(pool), "volumes") }) },
       notes: own,
+      records: new Records(),
       reporter: { say: (_: unknown, one: Said) => void said.push(one), last: () => undefined, hold: () => undefined },
       checkpoint: (_: string, step: UpdateStep) => {
         if (step !== dieAt) return meanwhile(step);

@@ -1,4 +1,5 @@
 /** Command lines of the two programs that carry a disk: one gives out empty disks at the target, one fills them. Pure. */
+import { PRIORITY } from "../../instance/move-key.ts";
 import type { MoveSecret } from "../../instance/move.ts";
 import type { GuestIdentity } from "../../types.ts";
 
@@ -11,12 +12,10 @@ export const markerContent = (): Buffer => Buffer.alloc(MARKER_BYTES, TEXT.padEn
 
 /** Where the program finds the key in its own root directory. */
 export const KEY_DIRECTORY = "/key";
-export const keyFile = ({ identity, key }: MoveSecret): string => `${identity}:${key}\n`;
 
 const MIB = 1024 ** 2;
 /** First descriptor that a program inherits besides the usual three. */
 const FIRST_FILE = 3;
-const PRIORITY = "NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:+AES-256-GCM:+CHACHA20-POLY1305";
 
 const inherited = (index: number): string => `/proc/self/fd/${FIRST_FILE + index}`;
 

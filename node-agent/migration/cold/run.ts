@@ -1,12 +1,13 @@
-/** Runs a confined program with open files, and its key in a directory that only it can read. */
+/** Runs a confined program with open files, and its key in a directory whose files only it can read. */
 import { spawn } from "node:child_process";
 import { chown, mkdir, open, rm, rmdir, writeFile, type FileHandle } from "node:fs/promises";
 import { constants } from "node:fs";
 import { join } from "node:path";
 import { withSandbox } from "../../image/sandbox.ts";
+import { keyFiles } from "../../instance/move-key.ts";
 import type { MoveSecret } from "../../instance/move.ts";
 import type { GuestIdentity } from "../../types.ts";
-import { confined, KEY_DIRECTORY, keyFile } from "./programs.ts";
+import { confined, KEY_DIRECTORY } from "./programs.ts";
 
 export interface Confined {
   program: readonly string[];
@@ -36,14 +37,16 @@ export async function runConfined(what: Confined): Promise<void> {
 async function withKey(root: string, { secret, user }: Confined, work: () => Promise<void>): Promise<void> {
   if (secret === undefined) return work();
   const directory = join(root, KEY_DIRECTORY);
-  const file = join(directory, "keys.psk");
+  const files = keyFiles(secret).map(({ name, content }) => ({ file: join(directory, name), content }));
   await mkdir(directory, { mode: 0o711 });
   try {
-    await writeFile(file, keyFile(secret), { mode: 0o400, flag: "wx" });
-    await chown(file, user.uid, user.gid);
+    for (const { file, content } of files) {
+      await writeFile(file, content, { mode: 0o400, flag: "wx" });
+      await chown(file, user.uid, user.gid);
+    }
     await work();
   } finally {
-    await rm(file, { force: true });
+    for (const { file } of files) await rm(file, { force: true });
     await rmdir(directory);
   }
 }

@@ -12,6 +12,7 @@ import { nodePaths } from "../../node.ts";
 import type { UpdateStep } from "../checkpoint.ts";
 import { MoveMetrics } from "../metrics.ts";
 import { MoveNotes, type MoveNote } from "../notes.ts";
+import { Records } from "../records.ts";
 import type { Said } from "../report.ts";
 import type { RuntimeFacts } from "./machine.ts";
 import { UpdateMove, type UpdateParts } from "./update.ts";
@@ -139,6 +140,7 @@ async function life(node: Node, dieAt: UpdateStep | undefined, spec: Partial<Mig
     moves: {},
     pools: { place: () => Promise.resolve({ volumes: "/volumes" }) },
     notes,
+    records: new Records(),
     reporter: { say: (_: unknown, said: Said) => void node.said.push(said), last: () => undefined, hold: () => undefined },
     checkpoint: (_: string, step: UpdateStep) => {
       alive();

@@ -12,6 +12,7 @@ import { nodePaths } from "../../node.ts";
 import type { LocalStep } from "../checkpoint.ts";
 import { MoveMetrics } from "../metrics.ts";
 import { MoveNotes, type MoveNote } from "../notes.ts";
+import { Records } from "../records.ts";
 import type { Said } from "../report.ts";
 import { goesOf } from "./goes.ts";
 import { LocalMove, type LocalParts } from "./local.ts";
@@ -130,6 +131,7 @@ async function life(
       },
     },
     notes,
+    records: new Records(),
     reporter: { say: (_: unknown, said: Said) => void node.said.push(said), last: () => undefined },
     checkpoint: (_: string, step: LocalStep) => {
       alive();

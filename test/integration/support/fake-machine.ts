@@ -129,7 +129,13 @@ export class FakeMachine
     this.#change(uid, { out: "copying", to: plan.offer.address });
     await pause(20);
   }
+  /** Does not answer once, where a test has put a file for it. */
   allowPause(uid: string): Promise<void> {
+    const silent = join(this.#directory, `silent-${this.#node}`);
+    if (existsSync(silent)) {
+      rmSync(silent);
+      return Promise.reject(new Error("no answer within 5000 ms"));
+    }
     setTimeout(() => {
       if (this.see(uid)?.out !== "copying") return;
       this.#halt(uid, { out: "held" });
