@@ -92,6 +92,14 @@ describe("pruning", () => {
   ])("of three that have ended, the %ith", (index, want) => {
     expect(pruning(all[index] as Migration, all, limits, now)).toEqual(want);
   });
+  it("some seconds after there is one too many", () => {
+    const [oldest, , newest] = all as [Migration, Migration, Migration];
+    const end = Date.parse(at(3));
+    expect(pruning(oldest, all, limits, end + 4_000)).toEqual({ afterMs: 6_000 });
+    expect(pruning(oldest, all, limits, end + 10_000)).toBe("delete");
+    expect(pruning(newest, all, { ...limits, count: 0 }, end + 9_999)).toEqual({ afterMs: 1 });
+    expect(pruning(newest, all, { ...limits, count: 0 }, end + 10_000)).toBe("delete");
+  });
   it("by age", () => expect(pruning(ended("a", at(1)), [], limits, now + 3_600_000)).toBe("delete"));
   it("looks again within a day", () => {
     expect(pruning(ended("a", at(30)), [], { count: 1, ageMs: 1e10 }, now)).toEqual({ afterMs: 86_400_000 });

@@ -5,6 +5,8 @@ import type { MigrationSettings } from "./settings.ts";
 
 const endedAt = ({ status, metadata }: Migration): number => Date.parse(status?.endedAt ?? metadata.creationTimestamp);
 
+/** A guest that has just come to run elsewhere needs the processors more than whoever tidies up. */
+const TIDY_AFTER_MS = 10_000;
 /** A timer counts no further. */
 const LONGEST_MS = 24 * 3_600_000;
 
@@ -25,5 +27,8 @@ export function pruning(
       one.metadata.uid !== migration.metadata.uid &&
       (endedAt(one) > endedAt(migration) || (endedAt(one) === endedAt(migration) && one.metadata.uid > migration.metadata.uid)),
   );
-  return left <= 0 || newer.length >= count ? "delete" : { afterMs: Math.min(left, LONGEST_MS) };
+  // There is one too many since the newer one ended that filled its place.
+  const since = newer.map(endedAt).toSorted((a, b) => a - b)[Math.max(0, count - 1)];
+  const dueMs = newer.length < count ? left : Math.min(left, (since ?? endedAt(migration)) + TIDY_AFTER_MS - now);
+  return dueMs <= 0 ? "delete" : { afterMs: Math.min(dueMs, LONGEST_MS) };
 }

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { HandoverState } from "../../crds/migration.ts";
+import type { HandoverState, MigrationSpec, MigrationStatus } from "../../crds/migration.ts";
 import { migrationFixture, movingStatus } from "./fixtures.ts";
 import type { MovePlan } from "./plan.ts";
 import { QUIET_MS, quietFor } from "./quiet.ts";
@@ -28,3 +28,13 @@ it.each<[string, HandoverState, Pick<MovePlan, "step" | "reason">]>([
   ["somebody wants it back, too late", "Handover", { ...WAIT, reason: "TooLate" }],
   ["there is something to decide", "Handover", { ...WAIT, step: { do: "note" } }],
 ])("not when %s", (_, state, plan) => expect(quiet(state, plan)).toEqual({ ms: 0, topic: undefined }));
+
+it.each<[string, Partial<MigrationSpec>, Partial<MigrationStatus>, boolean]>([
+  ["a move to another node", {}, {}, true],
+  ["an update in place", { mode: "InPlace" }, { targetNode: "n1" }, true],
+  ["a disk that goes to another pool of its node", { target: { pool: "fast" } }, { targetNode: "n1" }, false],
+  ["a stopped instance", { mode: "Cold" }, {}, false],
+])("%s: the guest stands still for it or not", (_, spec, more, isQuiet) => {
+  const migration = migrationFixture(movingStatus("Handover", more), spec);
+  expect(quietFor({ migration, lasted: () => 0 }, WAIT)).toBe(isQuiet ? QUIET_MS : 0);
+});

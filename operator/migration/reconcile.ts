@@ -180,7 +180,7 @@ async function afterwards(scope: MoveScope): Promise<Requeue | void> {
   if (migration.metadata.deletionTimestamp !== undefined) return undefined;
   const next = pruning(migration, migrationsOf(scope.instanceKey, ctx), ctx.moves.history, ctx.clock.now());
   if (next !== "delete") return next;
-  await ctx.client.delete(migrations, scope.key, { uid });
-  ctx.log.info({ migration: scope.key }, "an old Migration was deleted");
+  if (await ctx.client.delete(migrations, scope.key, { uid }))
+    ctx.log.info({ migration: scope.key }, "an old Migration was deleted");
   return undefined;
 }

@@ -45,8 +45,14 @@ export class QuotaError extends Error {
   }
 }
 
-const isFull = (error: unknown): error is ApiError =>
+const isFull = (error: unknown): boolean =>
   error instanceof ApiError && error.code === 403 && error.message.includes("exceeded quota");
+
+/** Somebody writes the quota all the time: the API server could not count the pod in it, and gave up after some tries. Not AlreadyExists. */
+const isBusy = (error: unknown): boolean => error instanceof ApiError && error.isConflict && error.reason === "Conflict";
+
+/** It may be otherwise in a moment. */
+const passes = (error: unknown): boolean => isFull(error) || isBusy(error);
 
 /** One at a time in a namespace: two that raise the same quota would take each other's room. */
 const lines = new Map<string, Promise<unknown>>();
@@ -73,7 +79,7 @@ export async function createBeyondQuota(draft: Draft<Pod>, ctx: SurgeContext, op
   try {
     return await create();
   } catch (error) {
-    if (!isFull(error)) throw error;
+    if (!passes(error)) throw error;
   }
   return inLine(draft.metadata.namespace ?? "", () => createRaised(draft, create, ctx, options.beyond));
 }
@@ -88,7 +94,7 @@ async function createRaised(draft: Draft<Pod>, create: () => Promise<Pod>, ctx: 
       for (const one of plan) if (await raise(draft.metadata.namespace, one, ctx)) raised.push(one);
       return await whenHeard(create, ctx.clock);
     } catch (error) {
-      if (!isFull(error)) throw error;
+      if (!passes(error)) throw error;
       refused = error;
     } finally {
       for (const one of raised) await lower(draft.metadata.namespace, one.name, ctx);
@@ -160,7 +166,7 @@ async function whenHeard(create: () => Promise<Pod>, clock: Clock): Promise<Pod>
     try {
       return await create();
     } catch (error) {
-      if (!isFull(error) || clock.monotonic() >= until) throw error;
+      if (!passes(error) || clock.monotonic() >= until) throw error;
     }
     await sleep(clock, STEP_MS);
   }

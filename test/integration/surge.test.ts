@@ -143,16 +143,37 @@ describe("a quota that is full", () => {
     expect((await live()).status?.hard).toEqual(full);
   });
 
+  it("that somebody writes all the time, so that the API server could not count the pod, is asked again", async () => {
+    let writes = 0;
+    const busy = client.with({
+      guard: () => {
+        writes += 1;
+        // The first create, and the one after the raise.
+        if (writes === 1 || writes === 3)
+          throw new ApiError(
+            409,
+            "Conflict",
+            'Operation cannot be fulfilled on resourcequotas "team": the object has been modified',
+          );
+      },
+    });
+    const made = await createBeyondQuota(second("drover-web-2"), { ...ctx, client: busy }, { beyond: false });
+    expect(made.metadata.name).toBe("drover-web-2");
+    expect((await live()).status?.hard).toEqual(full);
+  });
+
   it("may be changed by its owner at the same time", async () => {
-    const owner = (async () => {
+    const owner = async (): Promise<void> => {
       for (let n = 0; n < 20; n++) {
         const spec = { hard: { pods: "1", "requests.cpu": `${250 + (n % 2)}m` } };
         await client.patchMerge(resources.resourceQuotas, { namespace, name: "team" }, { spec });
       }
-    })();
+    };
     const names = Array.from({ length: 4 }, (_, n) => `drover-vm${n}-2`);
-    for (const name of names) await createBeyondQuota(second(name), ctx, { beyond: true });
-    await owner;
+    const drains = async (): Promise<void> => {
+      for (const name of names) await createBeyondQuota(second(name), ctx, { beyond: true });
+    };
+    await Promise.all([owner(), drains()]);
     const { spec } = await live();
     expect(spec?.hard).toMatchObject({ pods: "1", "requests.cpu": "251m" });
     await settleQuotas(ctx);
