@@ -1,7 +1,7 @@
 /**
  * `make bench-migration`: the same guest moved by hand, by Drover, by libvirt, and as it was before there were live moves.
  * Figures go to build/bench-migration.json, each move to build/bench-migration-moves.json, a table and a picture to docs/.
- * CASES, WAYS, MOVES, OTHER_MOVES, FIRST and FROZEN make it shorter; REPORT=1 only writes the report anew, KEEP=1 leaves the lab.
+ * CASES, WAYS, MOVES, OTHER_MOVES, FIRST, FROZEN and STEADY make it shorter; REPORT=1 only writes the report anew, KEEP=1 leaves the lab.
  * Exit status 1 when it could not measure, not when a goal is missed.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises";

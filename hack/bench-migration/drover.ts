@@ -5,7 +5,7 @@ import type { Migration } from "../../crds/migration.ts";
 import { migrations } from "../../crds/resources.ts";
 import { Informer, KubeClient } from "../../kube/index.ts";
 import { NAMESPACE } from "../bench/world.ts";
-import { instance } from "../kit/guest.ts";
+import { keepLogs } from "../kit/kept-logs.ts";
 import { inNode, lab } from "../lab/index.ts";
 import type { Mark, Moved, Mover, Step } from "./mover.ts";
 import { readTraces } from "./traces.ts";
@@ -109,7 +109,7 @@ export const carryOut = async (
   }
 };
 
-/** Traces of an instance's QEMUs; each file gets a second name, which outlives the instance's directory. */
+/** Traces of an instance's QEMUs, which outlive its directory. */
 export class KeptTraces {
   readonly #uid: string;
 
@@ -118,9 +118,7 @@ export class KeptTraces {
   }
 
   async keep(): Promise<void> {
-    const script =
-      'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log*; do [ -e "$f" ] && ln -f "$f" "$1/$0.$(stat -c %i "$f")"; done; true';
-    for (const { name } of lab().nodes) await inNode(name, "sh", ["-c", script, this.#uid, TRACES]);
+    for (const { name } of lab().nodes) await keepLogs(name, this.#uid, TRACES, `${this.#uid}.`);
   }
 
   async read(): Promise<string[]> {
@@ -139,29 +137,34 @@ export class DroverGuest implements Mover {
   readonly #watch: MoveWatch;
   readonly #tls: boolean;
   readonly #traces: KeptTraces;
-  #now: Instance;
+  readonly #name: string;
+  #node: string;
 
   constructor(of: Instance, watch: MoveWatch, tls: boolean) {
-    const { ip } = of.status ?? {};
-    if (ip === undefined) throw new Error(`${of.metadata.name} does not run: ${JSON.stringify(of.status)}`);
+    const { ip, nodeName } = of.status ?? {};
+    if (ip === undefined || nodeName === undefined)
+      throw new Error(`${of.metadata.name} does not run: ${JSON.stringify(of.status)}`);
     this.address = ip;
+    this.#name = of.metadata.name;
+    this.#node = nodeName;
     this.#watch = watch;
     this.#tls = tls;
     this.#traces = new KeptTraces(of.metadata.uid);
-    this.#now = of;
   }
 
   get node(): string {
-    return this.#now.status?.nodeName ?? "";
+    return this.#node;
+  }
+
+  prepare(): Promise<void> {
+    return this.#traces.keep();
   }
 
   async move(to: string, onSwitchover: () => void = () => undefined): Promise<Moved> {
-    const instanceName = this.#now.metadata.name;
-    await this.#traces.keep();
-    const spec = { instance: instanceName, target: { node: to }, mode: "Live" as const };
+    const spec = { instance: this.#name, target: { node: to }, mode: "Live" as const };
     const { end, totalMs, course } = await carryOut(this.#watch, spec, onSwitchover);
-    this.#check(end);
-    this.#now = await instance(NAMESPACE, instanceName);
+    this.#check(end, to);
+    this.#node = to;
     const timeline = end.status?.source?.timeline;
     return { totalMs, course, ...(timeline === undefined ? {} : { timeline }) };
   }
@@ -174,7 +177,8 @@ export class DroverGuest implements Mover {
     return this.#traces.remove();
   }
 
-  #check({ status }: Migration): void {
+  #check({ status }: Migration, to: string): void {
+    if (status?.targetNode !== to) throw new Error(`it was to move to ${to}, and moved to ${status?.targetNode ?? "no node"}`);
     if (status?.policy?.tls !== this.#tls)
       throw new Error(`the chart's migration.tls is ${status?.policy?.tls}, but TLS with TLS is to be compared (TLS=0: without)`);
   }

@@ -47,6 +47,10 @@ export const MOVERS = ["n1", "n2"] as const;
 export const AFTER_MS = 700;
 export const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** A guest that rests writes nothing to its log: of the bench's guests only the one that is watched has something to do. */
+export const setRest = (probe: Probe, address: string, rests: boolean): Promise<unknown> =>
+  ask(probe, address, `/rest/${rests ? 1 : 0}`);
+
 /** A guest that answers may still have lost its disk. */
 export const stillWrites = async (probe: Probe, address: string): Promise<void> => {
   const { lastAcked } = await statusWithin(probe, address, 30);
@@ -67,7 +71,9 @@ export const measureMove = async (
   const to = MOVERS.find((node) => node !== from) ?? "";
   const places = mover.way === "drover" ? [...agents.values()] : [];
   await statusWithin(probe, mover.address, 60);
+  await setRest(probe, mover.address, false);
   await ask(probe, mover.address, `/dirty/${under.dirtyMibPerSecond}/${under.dirtyMibPerSecond > 0 ? DIRTY_MIB : 0}`);
+  await mover.prepare?.();
   const before = await Promise.all([sentBytes(from), ...places.map(agentCpuMs)]);
   const { silenceMs, silentFrom, result } = await whileEchoing(probe, mover.address, async () => {
     const moved = await how(to, () => (kind === "frozen" ? freezer.freeze() : undefined));
@@ -78,6 +84,7 @@ export const measureMove = async (
   await stillWrites(probe, mover.address);
   const after = await Promise.all([sentBytes(from), ...places.map(agentCpuMs)]);
   await ask(probe, mover.address, "/dirty/0/0");
+  await setRest(probe, mover.address, true);
   const [sentBefore, ...usedBefore] = before;
   const [sentAfter, ...used] = after;
   const kept = places.length > 0 && readsMemory() ? await Promise.all(places.map(keptMemory)) : [];

@@ -26,6 +26,8 @@ export interface Mover {
   readonly address: string;
   /** Where it runs. */
   readonly node: string;
+  /** What the measurement needs and the move does not; before anybody watches. */
+  prepare?(): Promise<void>;
   /** @param onSwitchover called when the guest is about to be stopped, or has just been */
   move(to: string, onSwitchover?: () => void): Promise<Moved>;
   /** What each of its QEMUs has said, with the lines of trace vm_state_notify. */

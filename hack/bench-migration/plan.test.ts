@@ -3,12 +3,12 @@ import { CASES, planFrom, turns } from "./plan.ts";
 
 describe("the plan", () => {
   test("without anything said it is what is published", () => {
-    expect(planFrom({})).toMatchObject({ cases: CASES, moves: 20, otherMoves: 5, first: 5, frozen: 10, tls: true });
+    expect(planFrom({})).toMatchObject({ cases: CASES, moves: 20, otherMoves: 5, first: 5, frozen: 10, steady: 60, tls: true });
   });
 
   test("a short run", () => {
     const plan = planFrom({ MOVES: "3", CASES: "1g-idle", WAYS: "hand,stop", FROZEN: "0" });
-    expect(plan).toMatchObject({ moves: 3, otherMoves: 3, first: 3, frozen: 0, ways: ["hand", "stop"] });
+    expect(plan).toMatchObject({ moves: 3, otherMoves: 3, first: 3, frozen: 0, steady: 9, ways: ["hand", "stop"] });
     expect(plan.cases.map(({ name }) => name)).toEqual(["1g-idle"]);
   });
 

@@ -2,8 +2,11 @@
 
 /** hand: straight to QEMU's monitors. stop: the guest stands still while it is copied. */
 export type Way = "hand" | "drover" | "libvirt" | "stop";
-/** first: of a guest that was never moved. frozen: northd stands still for 4 s from the switchover on. */
-export type Kind = "usual" | "first" | "frozen";
+/**
+ * first: of a guest that was never moved. frozen: northd stands still for 4 s from the switchover on. steady: one after the other,
+ * with nothing between them, when the agents have made many.
+ */
+export type Kind = "usual" | "first" | "frozen" | "steady";
 
 export interface Case {
   name: string;
@@ -34,6 +37,8 @@ export interface Plan {
   /** Guests whose first move is measured. */
   first: number;
   frozen: number;
+  /** Drover's alone, at the end. */
+  steady: number;
   tls: boolean;
 }
 
@@ -58,7 +63,7 @@ export const count = (env: Record<string, string | undefined>, variable: string,
   return number;
 };
 
-/** From CASES, WAYS, MOVES, OTHER_MOVES, FIRST, FROZEN and TLS. Throws a sentence when one of them is not understood. */
+/** From CASES, WAYS, MOVES, OTHER_MOVES, FIRST, FROZEN, STEADY and TLS. Throws a sentence when one of them is not understood. */
 export const planFrom = (env: Record<string, string | undefined>): Plan => {
   const names = picked(
     env["CASES"],
@@ -73,6 +78,7 @@ export const planFrom = (env: Record<string, string | undefined>): Plan => {
     otherMoves: count(env, "OTHER_MOVES", Math.min(5, moves)),
     first: count(env, "FIRST", Math.min(5, moves)),
     frozen: count(env, "FROZEN", Math.min(10, moves)),
+    steady: count(env, "STEADY", Math.min(60, 3 * moves)),
     tls: env["TLS"] !== "0",
   };
 };

@@ -60,7 +60,10 @@ const againstHand = (samples: readonly Sample[]): Record<string, Row | undefined
   return rows;
 };
 
-/** The last moves of Drover's, over which memory is looked at: V8 compiles what is done again and again, and notes how it is used, for some time. */
+/**
+ * The last moves of Drover's, over which memory is looked at. An agent grows for its first hundred or so: V8 compiles what is done again
+ * and again and notes how it is used, and malloc's heap becomes as large as it ever has to be between two collections of garbage.
+ */
 const MEMORY_MOVES = 50;
 
 const single = (value: number): Estimate => ({ value, low: value, high: value });

@@ -5,7 +5,7 @@ import { inNode, lab } from "../lab/index.ts";
 import { load, makeDrover, makeHand, makeLibvirt, type Ground } from "./guests.ts";
 import type { HandGuest } from "./hand.ts";
 import { withLibvirt, type LibvirtHosts } from "./libvirt/hosts.ts";
-import { measureMove, MOVERS, type Sample, type Watch } from "./measure.ts";
+import { measureMove, MOVERS, setRest, type Sample, type Watch } from "./measure.ts";
 import type { Mover } from "./mover.ts";
 import { turns, type Case, type Kind, type Plan, type Way } from "./plan.ts";
 
@@ -49,7 +49,10 @@ class Guests {
     const hand = byHand ? await makeHand(ground, of, 1) : undefined;
     const libvirt = hosts === undefined ? undefined : await makeLibvirt(ground, of, 1, hosts);
     const guests = new Guests(guest, hand, libvirt);
-    for (const { address } of guests.all) await load(ground.probe, address, under);
+    for (const { address } of guests.all) {
+      await load(ground.probe, address, under);
+      await setRest(ground.probe, address, true);
+    }
     return { guests, of };
   }
 
@@ -102,14 +105,23 @@ export const runPlan = async (plan: Plan, ground: Ground, watch: Watch, { keep, 
 
   const [under] = plan.cases;
   if (under === undefined) return;
-  for (let round = 0; round < plan.first; round++) {
-    note(`a fresh guest, ${round + 1} of ${plan.first}`);
-    const { guests, of } = await Guests.make(plan, ground, under, undefined);
+  const fresh = async (ways: readonly Way[], use: (guests: Guests) => Promise<void>): Promise<void> => {
+    const { guests, of } = await Guests.make({ ...plan, ways }, ground, under, undefined);
     try {
-      for (const way of round % 2 === 0 ? pair : pair.toReversed()) await one(guests, way, under, "first");
+      await use(guests);
     } finally {
       await guests.remove();
       await ground.world.delete([of.metadata.name]);
     }
+  };
+  for (let round = 0; round < plan.first; round++) {
+    note(`a fresh guest, ${round + 1} of ${plan.first}`);
+    await fresh(pair, async (guests) => {
+      for (const way of round % 2 === 0 ? pair : pair.toReversed()) await one(guests, way, under, "first");
+    });
   }
+  if (plan.steady === 0 || !plan.ways.includes("drover")) return;
+  await fresh(["drover"], async (guests) => {
+    for (let round = 0; round < plan.steady; round++) await one(guests, "drover", under, "steady");
+  });
 };

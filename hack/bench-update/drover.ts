@@ -36,8 +36,11 @@ export class DroverUpdates implements Updater {
     return this.#version;
   }
 
+  prepare(): Promise<void> {
+    return this.#traces.keep();
+  }
+
   async update(to: string): Promise<Updated> {
-    await this.#traces.keep();
     const { end, totalMs, course } = await carryOut(this.#watch, { instance: this.#name, mode: "InPlace", runtime: to });
     this.#version = to;
     const timeline = end.status?.source?.timeline;

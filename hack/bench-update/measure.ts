@@ -53,6 +53,7 @@ const watched = async <T>(updater: Updater, under: Case, probe: Probe, work: () 
 /** Replaces its QEMU by that of another runtime. */
 export const measureUpdate = async (updater: Updater, to: string, under: Case, probe: Probe): Promise<Sample> => {
   const { way, version: from } = updater;
+  await updater.prepare?.();
   const { silenceMs, silentFrom, result, ...memory } = await watched(updater, under, probe, () => updater.update(to));
   const paused = lastPause(await updater.traces());
   return {

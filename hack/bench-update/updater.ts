@@ -20,6 +20,8 @@ export interface Updater {
   readonly account: string;
   /** The runtime that it runs in. */
   readonly version: string;
+  /** What the measurement needs and the update does not; before anybody watches. */
+  prepare?(): Promise<void>;
   update(to: string): Promise<Updated>;
   /** What each of its QEMUs has said, with the lines of trace vm_state_notify. */
   traces(): Promise<string[]>;

@@ -141,8 +141,15 @@ export const faults: readonly Fault[] = [
     strike: async () => {
       const node = await northdNode();
       const pids = await signalOn(node, "^ovn-northd", "STOP");
-      const state = await inNode(node, "ps", ["-o", "state=", "-p", pids.join(",")]);
-      if (!/^T/m.test(state)) throw new Error(`ovn-northd is not stopped: ${state}`);
+      // It stops when it is next scheduled, which on a busy machine may be a little later
+      const isStopped = async (): Promise<boolean> =>
+        /^T/m.test(await inNode(node, "ps", ["-o", "state=", "-p", pids.join(",")]));
+      try {
+        await eventually(isStopped, 5, "ovn-northd is stopped");
+      } catch (error) {
+        await signalOn(node, "^ovn-northd", "CONT");
+        throw error;
+      }
       return {
         killed: [],
         mend: async () => {

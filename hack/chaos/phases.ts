@@ -52,7 +52,7 @@ export const phases: readonly Phase[] = [
     copying: {
       begun: (now) => now.status?.phase === "CopyingMemory" && copied(now, "memoryCounters"),
       end: { side: "source", step: "write-handover" },
-      mib: 180,
+      mib: 150,
     },
     ...COPYING,
   },

@@ -9,7 +9,7 @@ import type { Fault, Struck, Victim } from "./faults.ts";
 import { leftovers } from "./leftovers.ts";
 import { arm, isStillIn, reached, release, type Phase } from "./phases.ts";
 import { forgetTraces, keepTraces, nodeOfQemu, readTraces, watchTraces } from "./traces.ts";
-import { mostRunning, runningNow, type Outcome, type RunChange } from "./verdict.ts";
+import { mostRunning, runningNow, runsOf, type Outcome, type RunChange } from "./verdict.ts";
 
 export const NAMESPACE = "chaos";
 export const NAME = "vm";
@@ -204,7 +204,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   const { report, problem } = await checkDisk(now, acknowledged);
   const recordsLost = Math.max(0, acknowledged - report.records);
   if (problem !== undefined) why ??= problem;
-  if (maxRunningCopies !== 1) why ??= `${maxRunningCopies} copies ran`;
+  if (maxRunningCopies !== 1) why ??= `${maxRunningCopies} copies ran: ${runsOf(changes, ends)}`;
   if (running.length !== 1 || nodeOfQemu(running[0] ?? "") !== now.status?.nodeName)
     why ??= `it lives on ${now.status?.nodeName}, and the QEMUs that run are ${running.join(", ") || "none"}`;
   if (left.length > 0) why ??= left.join("; ");

@@ -1,8 +1,8 @@
-/** When the guest's QEMUs ran, by their own word: every log is kept under a second name, for it goes with the instance's directory. */
+/** When the guest's QEMUs ran, by their own word. */
+import { forgetLogs, keepLogs } from "../kit/kept-logs.ts";
 import { inNode, lab } from "../lab/index.ts";
 import { runChanges, type RunChange } from "./verdict.ts";
 
-/** On the file system of the logs. */
 const KEPT = "/var/lib/drover/chaos";
 const EVERY_MS = 300;
 
@@ -10,13 +10,9 @@ const onAllNodes = async <T>(work: (node: string) => Promise<T>): Promise<(T | u
   // A node without power has no logs to give now; it has them again later.
   Promise.all(lab().nodes.map(({ name }) => work(name).catch(() => undefined)));
 
-/** A log's inode names its QEMU: a second one writes to a file of its own. */
-const KEEP =
-  'mkdir -p "$1"; for f in /var/lib/drover/instances/"$0"/stderr*.log*; do [ -e "$f" ] && ln -f "$f" "$1/$(stat -c %i "$f")"; done; true';
+export const keepTraces = (uid: string): Promise<unknown> => onAllNodes((node) => keepLogs(node, uid, KEPT));
 
-export const keepTraces = (uid: string): Promise<unknown> => onAllNodes((node) => inNode(node, "sh", ["-c", KEEP, uid, KEPT]));
-
-export const forgetTraces = (): Promise<unknown> => onAllNodes((node) => inNode(node, "rm", ["-rf", KEPT]));
+export const forgetTraces = (): Promise<unknown> => onAllNodes((node) => forgetLogs(node, KEPT));
 
 /** Keeps what comes and goes until `stop` is called. */
 export const watchTraces = (uid: string): { stop: () => Promise<void> } => {

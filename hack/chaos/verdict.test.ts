@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { mostRunning, pauses, runChanges, runningNow, tables, type RunChange } from "./verdict.ts";
+import { mostRunning, pauses, runChanges, runningNow, runsOf, tables, type RunChange } from "./verdict.ts";
 
 const change = (at: number, qemu: string, running: boolean): RunChange => ({ at, qemu, running });
 
@@ -28,6 +28,11 @@ describe("the most copies that ran at one moment", () => {
 test("who runs in the end is who said so last", () => {
   expect(runningNow([change(1, "a", true), change(6, "b", true), change(5, "a", false)])).toEqual(["b"]);
   expect(runningNow([change(1, "a", true), change(6, "b", true)])).toEqual(["a", "b"]);
+});
+
+test("who ran when is told from the first change on", () => {
+  expect(runsOf([change(105, "b", true), change(100, "a", true)])).toBe("0.0 a runs, 5.0 b runs");
+  expect(runsOf([change(100, "a", true)], new Map([["a", 107]]))).toBe("0.0 a runs, 7.0 a stops");
 });
 
 test("a pause is the time in which nobody ran", () => {

@@ -19,24 +19,32 @@ export const runChanges = (log: string, qemu: string): RunChange[] =>
     return seconds === undefined ? [] : [{ at: Math.round(Number(seconds) * 1e6) / 1e3, qemu, running: running === "1" }];
   });
 
-const inOrder = (changes: readonly RunChange[]): RunChange[] =>
-  // What ceases at the same moment as another begins has not run beside it.
-  changes.toSorted((a, b) => a.at - b.at || Number(a.running) - Number(b.running));
+type Ends = ReadonlyMap<string, number>;
 
-/**
- * The most QEMUs that ran the guest at one moment.
- * @param ends when processes ended whose last word is that they run: they were killed
- */
-export const mostRunning = (changes: readonly RunChange[], ends: ReadonlyMap<string, number> = new Map()): number => {
-  const all = [...changes, ...[...ends].map(([qemu, at]) => ({ at, qemu, running: false }))];
+/** @param ends when processes ended whose last word is that they run: they were killed */
+const inOrder = (changes: readonly RunChange[], ends: Ends = new Map()): RunChange[] =>
+  // What ceases at the same moment as another begins has not run beside it.
+  [...changes, ...[...ends].map(([qemu, at]) => ({ at, qemu, running: false }))].toSorted(
+    (a, b) => a.at - b.at || Number(a.running) - Number(b.running),
+  );
+
+/** The most QEMUs that ran the guest at one moment. */
+export const mostRunning = (changes: readonly RunChange[], ends?: Ends): number => {
   const running = new Set<string>();
   let most = 0;
-  for (const { qemu, running: runs } of inOrder(all)) {
+  for (const { qemu, running: runs } of inOrder(changes, ends)) {
     if (runs) running.add(qemu);
     else running.delete(qemu);
     most = Math.max(most, running.size);
   }
   return most;
+};
+
+/** Who ran when, in ms from the first change on, for whoever has to find out why. */
+export const runsOf = (changes: readonly RunChange[], ends?: Ends): string => {
+  const sorted = inOrder(changes, ends);
+  const start = sorted[0]?.at ?? 0;
+  return sorted.map(({ at, qemu, running }) => `${(at - start).toFixed(1)} ${qemu} ${running ? "runs" : "stops"}`).join(", ");
 };
 
 /** The times in which nobody ran, in ms: from the last stop until the next start. */
