@@ -3,12 +3,12 @@ import type { Migration } from "../../crds/migration.ts";
 import { API_VERSION, OPERATOR_MANAGER } from "../../crds/names.ts";
 import { migrations, rollouts } from "../../crds/resources.ts";
 import type { Rollout } from "../../crds/rollout.ts";
-import { ApiError, findCondition, keyOf, keyText, parseKey, sameStatus, type ObjectKey, type Requeue } from "../../kube/index.ts";
+import { ApiError, findCondition, keyText, parseKey, sameStatus, type ObjectKey, type Requeue } from "../../kube/index.ts";
 import type { OperatorContext } from "../context.ts";
-import { hasTurn } from "../migration/attempt.ts";
 import { migrationsOf } from "../migration/lookup.ts";
 import { nodeSeen } from "../nodes.ts";
 import type { Recent } from "../recent.ts";
+import { activeUpdates } from "./active.ts";
 import type { CurrentRuntimes } from "./current.ts";
 import {
   planRollout,
@@ -90,14 +90,13 @@ async function removeOld(ctx: RolloutContext): Promise<void> {
 function activeOf(name: string, ctx: RolloutContext): ActiveUpdate[] {
   const made = ctx.made.get(name) ?? new Set<string>();
   for (const key of made) if (ctx.recentMigrations.written(parseKey(key)) === undefined) made.delete(key);
-  const cached = ctx.migrations.byIndex("rollout", `${name}/active`);
-  const unseen = [...made].map((key) => ctx.recentMigrations.written(parseKey(key))).filter((one) => one !== undefined);
-  const all = new Map([...cached, ...unseen].map((one) => [nameOf(one), one]));
-  return [...all.values()].map((migration) => {
-    const { namespace } = migration.metadata;
-    const instance = ctx.instances.get({ namespace, name: migration.spec.instance });
-    const node = migration.status?.sourceNode ?? instance?.status?.nodeName ?? "";
-    return { key: keyOf(migration), node, begun: hasTurn(migration) };
+  const cached = ctx.migrations.byIndex("rollout", `${name}/active`).map(nameOf);
+  const all = [...new Set([...cached, ...made])].map(parseKey).map((key) => ({
+    cached: ctx.migrations.get(key),
+    written: ctx.recentMigrations.written(key),
+  }));
+  return activeUpdates(all, ({ metadata: { namespace }, spec }) => {
+    return ctx.instances.get({ namespace, name: spec.instance })?.status?.nodeName ?? "";
   });
 }
 
