@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { open } from "node:fs/promises";
+import { inheritedImage } from "./inherited.ts";
 import { withSandbox } from "./sandbox.ts";
 
 /** Nobody's identity: no other process of a node has it, and no file but the one being written. */
@@ -18,7 +19,7 @@ export interface Conversion {
   signal: AbortSignal;
 }
 
-/** qemu-img's command line. Files are named by the descriptors that it inherits: their directories stay closed to it. */
+/** qemu-img's command line. */
 export function convertCommand(virtualSizeBytes: number, root: string): [command: string, args: string[]] {
   const limits = [`--as=${2048 * MIB}`, `--fsize=${virtualSizeBytes + MIB}`, "--nofile=64", "--core=0", "--cpu=7200"];
   const identity = [
@@ -29,8 +30,8 @@ export function convertCommand(virtualSizeBytes: number, root: string): [command
     "--bounding-set=-all",
     "--no-new-privs",
   ];
-  const files = ["/proc/self/fd/3", "/proc/self/fd/4"];
-  const convert = ["qemu-img", "convert", "-q", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", ...files];
+  const files = ["--image-opts", inheritedImage("qcow2", 0), "--target-image-opts", inheritedImage("raw", 1)];
+  const convert = ["qemu-img", "convert", "-q", "-n", "--target-is-zero", ...files];
   return [
     "unshare",
     [

@@ -6,7 +6,7 @@ const place = { address: "10.0.0.2", port: 49_200 };
 
 test("the exporter opens what it inherits, and listens where it is told", () => {
   const line = exporter(["root", MARKER], { ...place, secret }).join(" ");
-  expect(line).toContain("driver=file,node-name=file1,filename=/proc/self/fd/4,");
+  expect(line).toContain("driver=file,node-name=file1,filename=/proc/self/fd/4,locking=off,");
   expect(line).toContain("type=nbd,id=export0,node-name=disk0,name=root,writable=on");
   expect(line).toContain("addr.type=inet,addr.host=10.0.0.2,addr.port=49200,max-connections=4,tls-creds=tls");
   expect(line).not.toContain("ab ");

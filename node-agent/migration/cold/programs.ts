@@ -1,4 +1,5 @@
 /** Command lines of the two programs that carry a disk: one gives out empty disks at the target, one fills them. Pure. */
+import { inherited, inheritedImage } from "../../image/inherited.ts";
 import { PRIORITY } from "../../instance/move-key.ts";
 import type { MoveSecret } from "../../instance/move.ts";
 import type { GuestIdentity } from "../../types.ts";
@@ -14,10 +15,6 @@ export const markerContent = (): Buffer => Buffer.alloc(MARKER_BYTES, TEXT.padEn
 export const KEY_DIRECTORY = "/key";
 
 const MIB = 1024 ** 2;
-/** First descriptor that a program inherits besides the usual three. */
-const FIRST_FILE = 3;
-
-const inherited = (index: number): string => `/proc/self/fd/${FIRST_FILE + index}`;
 
 function credentials(endpoint: "server" | "client", secret: MoveSecret): string {
   const name = endpoint === "client" ? `,username=${secret.identity}` : "";
@@ -36,7 +33,7 @@ export function exporter(
     ...(secret === undefined ? [] : ["--object", credentials("server", secret)]),
     ...exports.flatMap((_, index) => [
       "--blockdev",
-      `driver=file,node-name=file${index},filename=${inherited(index)},aio=threads,discard=unmap`,
+      `driver=file,node-name=file${index},filename=${inherited(index)},locking=off,aio=threads,discard=unmap`,
       "--blockdev",
       `driver=raw,node-name=disk${index},file=file${index},discard=unmap,detect-zeroes=unmap`,
     ]),
@@ -69,10 +66,9 @@ export function sender(
     "-n",
     ...(secret === undefined ? [] : ["--object", credentials("client", secret)]),
     ...(maxBytesPerSecond === undefined ? [] : ["-r", String(maxBytesPerSecond)]),
+    "--image-opts",
     "--target-image-opts",
-    "-f",
-    "raw",
-    inherited(0),
+    inheritedImage("raw", 0),
     target,
   ];
 }
@@ -84,12 +80,10 @@ export const copier = (maxBytesPerSecond: number | undefined): string[] => [
   "-p",
   "-n",
   ...(maxBytesPerSecond === undefined ? [] : ["-r", String(maxBytesPerSecond)]),
-  "-f",
-  "raw",
-  "-O",
-  "raw",
-  inherited(0),
-  inherited(1),
+  "--image-opts",
+  "--target-image-opts",
+  inheritedImage("raw", 0),
+  inheritedImage("raw", 1),
 ];
 
 /**
