@@ -29,6 +29,8 @@ const shape = z.object({
   memoryStarted: z.boolean().exactOptional(),
   /** Source: when the guest's CPUs were stopped for the switchover, ms since 1970. */
   stoppedAt: z.number().exactOptional(),
+  /** Target: when the guest was about to be let run, ms since 1970. */
+  ranAt: z.number().exactOptional(),
   /** The guest goes on at the target before all its memory is there. */
   postCopy: z.boolean().exactOptional(),
   /** Target, post-copy: by now it has all of its memory. */

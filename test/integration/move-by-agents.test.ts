@@ -257,6 +257,7 @@ describe.each(["source", "target"] as const)("the %s's agent is killed before", 
     const end = await ended(move);
     expect(end).toBe(outcome);
     expect(cpusOf(directory, move.uid)).toEqual({ now: [end === "Done" ? "n2" : "n1"], most: 1 });
+    if (end === "Done") expect(move.status().source?.progress).toBe("100%");
   });
 });
 

@@ -36,8 +36,12 @@ export const targetMessage = z.discriminatedUnion("type", [
     /** Copying may begin; the guest itself may not come before this is true, or not said. The offer is then said again. */
     settled: z.boolean().optional(),
   }),
-  /** The guest runs here. `marks`: the steps since `go` came, ms. */
-  z.object({ type: z.literal("ran"), marks: z.array(z.object({ mark: z.string().max(32), ms: z.number() })).max(16) }),
+  /** The guest runs here, since `agoMs`. `marks`: the steps since `go` came, ms, of the agent that let it run. */
+  z.object({
+    type: z.literal("ran"),
+    marks: z.array(z.object({ mark: z.string().max(32), ms: z.number() })).max(16),
+    agoMs: z.number().min(0).optional(),
+  }),
   /** Post-copy: the connection broke, and memory is missing here. */
   z.object({ type: z.literal("interrupted") }),
   /** Where the rest of the memory is taken, once. */

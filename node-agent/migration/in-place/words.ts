@@ -44,8 +44,8 @@ export class UpdateWords {
     const marks = updates.marks(note().instance.uid).map(({ name, at }) => ({ mark: name, at }));
     const at = (name: string): number | undefined => marks.find(({ mark }) => mark === name)?.at;
     const [stopped, resumed] = [at("stopped"), at("resumed")];
-    const pause = stopped === undefined || resumed === undefined ? {} : pauseWords(stopped, resumed, marks, undefined);
-    if (pause.pauseMs !== undefined) metrics.paused(pause.pauseMs);
+    const pause = stopped === undefined || resumed === undefined ? undefined : pauseWords(stopped, resumed, marks);
+    if (pause !== undefined) metrics.paused(pause.pauseMs);
     this.source({ state: "Completed", ...pause });
     this.target({ state: "Running" });
   }

@@ -18,7 +18,7 @@ import { toldWhy } from "../wishes.ts";
 import { Copying } from "./copying.ts";
 import { broken, failureOf, reasonToLeave, standsStill, SWITCH_MS, targetGaveUp } from "./leave.ts";
 import { Line } from "./line.ts";
-import { Pause } from "./pause.ts";
+import { Pause, type TargetRan } from "./pause.ts";
 import { Rest } from "./rest.ts";
 import { Stopping } from "./stopping.ts";
 
@@ -161,7 +161,7 @@ export class SourceMove {
     if (this.#known.isDone) {
       if (this.#seen.state === undefined) this.#seen.set("complete");
       // Its word was lost: what the record says is as good, if later.
-      if (this.#pause.stoppedAt !== undefined) this.#ran([]);
+      this.#ran(undefined);
     }
     let qemu: OutgoingState;
     try {
@@ -332,7 +332,7 @@ export class SourceMove {
         this.#copying.offered(message);
         return;
       case "ran":
-        this.#ran(message.marks);
+        this.#ran(message);
         return;
       case "interrupted":
         this.#rest.interrupted();
@@ -351,9 +351,9 @@ export class SourceMove {
   }
 
   /** The guest runs at the target: its pause is over. The record follows. */
-  #ran(targetMarks: readonly { mark: string; ms: number }[]): void {
+  #ran(told: TargetRan | undefined): void {
     if (this.#pause.over) return;
-    this.#pause.ran(targetMarks);
+    this.#pause.ran(told);
     this.#underway.start(LAST_FIGURES, () => this.#tellPause());
     this.#wake.call();
   }

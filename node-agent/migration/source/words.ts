@@ -46,14 +46,12 @@ export function pauseWords(
   stoppedAt: number,
   ranAt: number,
   marks: readonly Mark[],
-  downtimeMs: number | undefined,
-): Pick<MigrationSource, "pause" | "pauseMs" | "qemuDowntimeMs" | "timeline"> {
+): Required<Pick<MigrationSource, "pause" | "pauseMs" | "timeline">> {
   const tenth = (ms: number): number => Math.round(ms * 10) / 10;
   const pauseMs = tenth(Math.max(0, ranAt - stoppedAt));
   return {
     pause: timeText(pauseMs),
     pauseMs,
-    ...(downtimeMs === undefined ? {} : { qemuDowntimeMs: whole(downtimeMs) }),
     timeline: [...marks]
       .sort((a, b) => a.at - b.at)
       .slice(-MOST_MARKS)

@@ -44,6 +44,8 @@ export class TargetMove {
   #aloneSince: number;
   #go = false;
   #goAt: number | undefined;
+  /** When the guest was let run by this agent, on the monotonic clock. */
+  #resumedAt: number | undefined;
   #ranSaid = false;
   #letGo = false;
   #postCopy = false;
@@ -233,11 +235,11 @@ export class TargetMove {
   }
 
   async #promise(mark: "Refusing" | "Ran"): Promise<void> {
-    const { checkpoint, log } = this.#parts;
+    const { checkpoint, clock, log } = this.#parts;
     if (mark === "Ran") await checkpoint("target", "note-ran");
     const why = mark === "Refusing" ? (this.#out ??= QEMU_DIED) : undefined;
-    const postCopy = mark === "Ran" && this.#postCopy ? { postCopy: true } : {};
-    await this.#known.writeNote((note) => ({ ...note, mark, ...postCopy, ...(why === undefined ? {} : { why }) }));
+    const ran = mark === "Ran" ? { ranAt: clock.now(), ...(this.#postCopy ? { postCopy: true } : {}) } : {};
+    await this.#known.writeNote((note) => ({ ...note, mark, ...ran, ...(why === undefined ? {} : { why }) }));
     if (why === undefined) {
       this.#mark("noted");
       return;
@@ -253,6 +255,7 @@ export class TargetMove {
     try {
       await checkpoint("target", "resume");
       await moves.resume(this.note.instance.uid);
+      this.#resumedAt = this.#parts.clock.monotonic();
       this.#mark("resumed");
       await this.#firstMoments();
       this.#sayRan();
@@ -273,8 +276,16 @@ export class TargetMove {
 
   #sayRan(): void {
     if (this.#ranSaid || this.note.mark !== "Ran" || this.#link === undefined) return;
-    this.#link.send({ type: "ran", marks: this.#marks });
+    this.#link.send({ type: "ran", marks: this.#marks, ...this.#since() });
     this.#ranSaid = true;
+  }
+
+  /** How long the guest has run here; where an agent before this one let it run, since it noted that it was about to. */
+  #since(): { agoMs?: number } {
+    const { clock } = this.#parts;
+    const { ranAt } = this.note;
+    if (this.#resumedAt !== undefined) return { agoMs: clock.monotonic() - this.#resumedAt };
+    return ranAt === undefined ? {} : { agoMs: Math.max(0, clock.now() - ranAt) };
   }
 
   async #settle(signal: AbortSignal): Promise<boolean> {
