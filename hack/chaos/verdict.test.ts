@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { mostRunning, pauses, runChanges, runningNow, runsOf, tables, type RunChange } from "./verdict.ts";
+import { lastPause, mostRunning, pauses, runChanges, runningNow, runsOf, tables, type RunChange } from "./verdict.ts";
 
 const change = (at: number, qemu: string, running: boolean): RunChange => ({ at, qemu, running });
 
@@ -37,6 +37,19 @@ test("who ran when is told from the first change on", () => {
 
 test("a pause is the time in which nobody ran", () => {
   expect(pauses([change(1, "a", true), change(5, "a", false), change(65, "b", true)])).toEqual([60]);
+});
+
+test("the pause of a move is the last one after which another QEMU runs", () => {
+  const left = [
+    change(1, "a", true),
+    change(5, "a", false),
+    change(65, "a", true),
+    change(70, "a", false),
+    change(95, "b", true),
+  ];
+  expect(lastPause(left)).toBe(25);
+  expect(lastPause([...left, change(100, "b", false), change(110, "b", true)])).toBe(25);
+  expect(lastPause(left.slice(0, 3))).toBeUndefined();
 });
 
 test("the table says what was not tried", () => {

@@ -47,23 +47,35 @@ export const runsOf = (changes: readonly RunChange[], ends?: Ends): string => {
   return sorted.map(({ at, qemu, running }) => `${(at - start).toFixed(1)} ${qemu} ${running ? "runs" : "stops"}`).join(", ");
 };
 
-/** The times in which nobody ran, in ms: from the last stop until the next start. */
-export const pauses = (changes: readonly RunChange[]): number[] => {
-  const sorted = changes.toSorted((a, b) => a.at - b.at);
-  const found: number[] = [];
+interface Pause {
+  ms: number;
+  /** The QEMU that stopped last, and the one that ran first. */
+  from: string;
+  to: string;
+}
+
+const pausesOf = (changes: readonly RunChange[]): Pause[] => {
+  const found: Pause[] = [];
   const running = new Set<string>();
-  let stoppedAt: number | undefined;
-  for (const { at, qemu, running: runs } of sorted) {
-    if (runs) running.add(qemu);
-    else running.delete(qemu);
-    if (running.size === 0) stoppedAt ??= at;
-    else if (stoppedAt !== undefined) {
-      found.push(at - stoppedAt);
-      stoppedAt = undefined;
+  let stopped: RunChange | undefined;
+  for (const change of changes.toSorted((a, b) => a.at - b.at)) {
+    if (change.running) running.add(change.qemu);
+    else running.delete(change.qemu);
+    if (running.size === 0) stopped ??= change;
+    else if (stopped !== undefined) {
+      found.push({ ms: change.at - stopped.at, from: stopped.qemu, to: change.qemu });
+      stopped = undefined;
     }
   }
   return found;
 };
+
+/** The times in which nobody ran, in ms: from the last stop until the next start. */
+export const pauses = (changes: readonly RunChange[]): number[] => pausesOf(changes).map(({ ms }) => ms);
+
+/** How long nobody ran when the guest last went from one QEMU to another, in ms; undefined: it did not. */
+export const lastPause = (changes: readonly RunChange[]): number | undefined =>
+  pausesOf(changes).findLast(({ from, to }) => from !== to)?.ms;
 
 /** The QEMUs whose last word is that they run. */
 export const runningNow = (changes: readonly RunChange[]): string[] => {
