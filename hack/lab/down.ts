@@ -2,11 +2,11 @@
  * Takes the lab away, whatever state it is in: everything is found by its place (cgroup, mounts and loops below the state
  * directory, one link), not by a record that a crash could have left wrong.
  */
-import { existsSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { removeCgroup } from "./cgroups.ts";
 import type { Lab } from "./identity.ts";
 import { loopsBelow, mountsBelow } from "./leftovers.ts";
+import { dropLink } from "./network.ts";
 import { restorePolicy } from "./packages.ts";
 import type { Progress } from "./progress.ts";
 import { eventually, run } from "./run.ts";
@@ -33,7 +33,7 @@ const detachBelow = async (directory: string, inside: string[]): Promise<void> =
 export const down = async (lab: Lab, progress: Progress): Promise<void> => {
   await progress.step("processes and cgroups", () => removeCgroup(lab.cgroup));
   await progress.step("network, mounts, loop devices", async () => {
-    if (existsSync(`/sys/class/net/${lab.host.link}`)) await run("ip", ["link", "del", lab.host.link]);
+    await dropLink(lab.host.link, (args) => run("ip", args));
     await unmountBelow(lab.state);
     await detachBelow(
       lab.state,

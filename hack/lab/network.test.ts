@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { describeLab } from "./identity.ts";
-import { hubBatch, nodeBatch, overlapping } from "./network.ts";
+import { dropLink, hubBatch, nodeBatch, overlapping } from "./network.ts";
 
 const lab = describeLab("/a", { DROVER_LAB_OCTET: "150" });
 
@@ -45,4 +45,25 @@ describe("batches", () => {
     }
     expect(nodeBatch(lab, node)).not.toContain("congctl");
   });
+});
+
+describe("a link that is dropped", () => {
+  /** `ip` where the link is there for so many looks, and `del` is refused or not. */
+  const asked = async (looks: number, refused = false): Promise<string[]> => {
+    const said: string[] = [];
+    let left = looks;
+    await dropLink("n3", async ([, what = ""]) => {
+      said.push(what);
+      if (what === "show" ? left-- <= 0 : refused) throw new Error('Cannot find device "n3"');
+    });
+    return said;
+  };
+
+  test.each<[string, number, boolean, string[]]>([
+    ["is not there", 0, false, ["show"]],
+    ["is there", 1, false, ["show", "del"]],
+    ["goes by itself meanwhile", 1, true, ["show", "del", "show"]],
+  ])("%s", async (_, looks, refused, want) => expect(await asked(looks, refused)).toEqual(want));
+
+  test("stays, and says why", () => expect(asked(2, true)).rejects.toThrow("Cannot find device"));
 });

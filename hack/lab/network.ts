@@ -2,12 +2,11 @@
  * The lab's network: a hub namespace with a bridge, where the control plane lives; one namespace per node, joined to it;
  * one veth pair to this machine. Nothing else of this machine's own network is touched: no sysctl, no firewall rule.
  */
-import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import type { Lab, LabNode } from "./identity.ts";
-import { LabError, run, succeeds } from "./run.ts";
+import { LabError, run } from "./run.ts";
 
 /** The word that says a namespace is complete: set last, in the same batch. */
 const COMPLETE = "drover-lab-complete";
@@ -87,6 +86,24 @@ export const nodeBatch = (lab: Lab, node: LabNode, control?: string): string =>
     `link set eth0 alias ${COMPLETE}`,
   ].join("\n");
 
+/**
+ * Takes a link away that is there. A namespace that is just being taken down still holds its links' other ends: they go now, or have gone by
+ * themselves before that.
+ */
+export const dropLink = async (name: string, ip: (args: string[]) => Promise<unknown>): Promise<void> => {
+  const isThere = (): Promise<boolean> =>
+    ip(["link", "show", name]).then(
+      () => true,
+      () => false,
+    );
+  if (!(await isThere())) return;
+  try {
+    await ip(["link", "del", name]);
+  } catch (error) {
+    if (await isThere()) throw error;
+  }
+};
+
 /** The hub namespace and this machine's link into it. May be repeated; an unfinished one is made anew. */
 export const ensureHub = async (lab: Lab): Promise<void> => {
   const { netns, bridge } = lab.hub;
@@ -97,7 +114,7 @@ export const ensureHub = async (lab: Lab): Promise<void> => {
   }
   const link = lab.host.link;
   if ((await run("ip", ["link", "show", link]).catch(() => "")).includes(COMPLETE)) return;
-  if (existsSync(`/sys/class/net/${link}`)) await run("ip", ["link", "del", link]);
+  await dropLink(link, (args) => run("ip", args));
   await run("ip", ["link", "add", link, "type", "veth", "peer", "name", "host", "netns", netns]);
   await inNet(netns, "ip", ["-batch", "-"], `link set host master ${bridge}\nlink set host up`);
   const batch = [
@@ -114,10 +131,7 @@ export const ensureNodeNetwork = async (lab: Lab, node: LabNode): Promise<void> 
   if (await isComplete(node.netns, "eth0")) return;
   await releaseNamespace(node.netns);
   await holdNamespace(node.netns);
-  // A namespace that is just being taken down still holds the name: ask the kernel to drop it now.
-  if (await succeeds("nsenter", [`--net=${lab.hub.netns}`, "--", "ip", "link", "show", node.name])) {
-    await inNet(lab.hub.netns, "ip", ["link", "del", node.name]);
-  }
+  await dropLink(node.name, (args) => inNet(lab.hub.netns, "ip", args));
   await inNet(lab.hub.netns, "ip", ["link", "add", node.name, "type", "veth", "peer", "name", "eth0", "netns", node.netns]);
   await inNet(lab.hub.netns, "ip", ["-batch", "-"], `link set ${node.name} master ${lab.hub.bridge}\nlink set ${node.name} up`);
   for (const chain of ["OUTPUT", "PREROUTING"]) {
