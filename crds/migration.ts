@@ -250,10 +250,7 @@ export const migrationSource = z
     diskCounters: z.object(counters).optional().meta(doc("The disks, from QEMU's own counters.")),
     expectedPauseMs: z.int().optional().meta(doc("How long the guest would stand still if it were switched over now.")),
     stalled: z.string().max(1024).optional().meta(doc("Why memory does not converge, with figures, and what is done about it.")),
-    pauseMs: z
-      .number()
-      .optional()
-      .meta(doc("How long the guest stood still: from its stop here until the target said that it runs.")),
+    pauseMs: z.number().optional().meta(doc("How long the guest stood still: from its stop here until it ran at the target.")),
     qemuDowntimeMs: z.int().optional().meta(doc("The same by QEMU's count, until its part was done.")),
     timeline: z
       .array(
