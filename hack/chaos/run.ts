@@ -9,7 +9,7 @@ import type { Fault, Struck, Victim } from "./faults.ts";
 import { leftovers } from "./leftovers.ts";
 import { arm, isStillIn, reached, release, type Phase } from "./phases.ts";
 import { forgetTraces, keepTraces, nodeOfQemu, readTraces, watchTraces } from "./traces.ts";
-import { lastPause, mostRunning, runningNow, runsOf, type Outcome, type RunChange } from "./verdict.ts";
+import { pauseOfMove, mostRunning, runningNow, runsOf, type Outcome, type RunChange } from "./verdict.ts";
 
 export const NAMESPACE = "chaos";
 export const NAME = "vm";
@@ -215,7 +215,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   const { phase: seen = "?", reason } = end.status ?? {};
   if (seen !== "Succeeded" && fault.mayEnd?.includes(seen) !== true) why ??= `it should have succeeded: ${wordsOf(end)}`;
   const told = end.status?.source?.pauseMs;
-  const real = lastPause(changes);
+  const real = pauseOfMove(changes);
   // Who was killed did not stop, and a halted guest stands still for another reason.
   const hasMoved = seen === "Succeeded" && phase.cold !== true && !halted && struck.killed.length === 0;
   if (hasMoved && told !== undefined && Math.abs(told - (real ?? 0)) > PAUSE_OFF_MS)

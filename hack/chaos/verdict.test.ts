@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { lastPause, mostRunning, pauses, runChanges, runningNow, runsOf, tables, type RunChange } from "./verdict.ts";
+import { pauseOfMove, mostRunning, pauses, runChanges, runningNow, runsOf, tables, type RunChange } from "./verdict.ts";
 
 const change = (at: number, qemu: string, running: boolean): RunChange => ({ at, qemu, running });
 
@@ -47,9 +47,9 @@ test("the pause of a move is the last one after which another QEMU runs", () => 
     change(70, "a", false),
     change(95, "b", true),
   ];
-  expect(lastPause(left)).toBe(25);
-  expect(lastPause([...left, change(100, "b", false), change(110, "b", true)])).toBe(25);
-  expect(lastPause(left.slice(0, 3))).toBeUndefined();
+  expect(pauseOfMove(left)).toBe(25);
+  expect(pauseOfMove([...left, change(100, "b", false), change(110, "b", true)])).toBe(25);
+  expect(pauseOfMove(left.slice(0, 3))).toBeUndefined();
 });
 
 test("the table says what was not tried", () => {

@@ -74,7 +74,7 @@ const pausesOf = (changes: readonly RunChange[]): Pause[] => {
 export const pauses = (changes: readonly RunChange[]): number[] => pausesOf(changes).map(({ ms }) => ms);
 
 /** How long nobody ran when the guest last went from one QEMU to another, in ms; undefined: it did not. */
-export const lastPause = (changes: readonly RunChange[]): number | undefined =>
+export const pauseOfMove = (changes: readonly RunChange[]): number | undefined =>
   pausesOf(changes).findLast(({ from, to }) => from !== to)?.ms;
 
 /** The QEMUs whose last word is that they run. */

@@ -91,7 +91,7 @@ function activeOf(name: string, ctx: RolloutContext): ActiveUpdate[] {
   const made = ctx.made.get(name) ?? new Set<string>();
   for (const key of made) if (ctx.recentMigrations.written(parseKey(key)) === undefined) made.delete(key);
   const cached = ctx.migrations.byIndex("rollout", `${name}/active`).map(nameOf);
-  const all = [...new Set([...cached, ...made])].map(parseKey).map((key) => ({
+  const all = [...cached, ...made].map(parseKey).map((key) => ({
     cached: ctx.migrations.get(key),
     written: ctx.recentMigrations.written(key),
   }));

@@ -224,7 +224,7 @@ describe.skipIf(unable !== undefined)(`live moves${skipped}`, () => {
     await t.a.moves.finish(t.instanceUid, signal);
     await t.b.moves.resume(t.instanceUid);
     const at = (name: string): number => t.a.moves.marks(t.instanceUid).find((mark) => mark.name === name)?.at ?? 0;
-    expect(at("complete") - at("stopped")).toBeLessThan(2_000);
+    expect(at("complete") - at("stopped")).toBeLessThan(1_000);
   });
 
   test("several disks, most of them empty: zeros take no room at the target", async () => {
