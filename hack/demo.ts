@@ -62,7 +62,7 @@ const manifests = async (): Promise<string> => {
   const { tiny } = await images();
   return [
     poolManifest("local", "8Gi"),
-    networkManifest("default", "blue", { ipv4: { cidr: "10.10.0.0/24" }, ipv6: { cidr: "fd42:10::/64" } }),
+    networkManifest("default", "blue", { ipv4: { cidr: "10.10.0.0/16" }, ipv6: { cidr: "fd42:10::/64" } }),
     virtualMachine("default", "web", { image: tiny, network: "blue", spec: { placement: { nodeSelector: { tier: "web" } } } }),
     virtualMachine("default", "db", { image: tiny, node: "n3", network: "blue" }),
   ]
@@ -178,7 +178,7 @@ const story = async (otherRuntime: string): Promise<Figures> => {
     node: "n3",
     namespace: "default",
     network: "blue",
-    ipv4: "10.10.0.250/24",
+    ipv4: "10.10.255.250/16",
     ipv6: "fd42:10::fa/64",
   });
   const probe = await observerAt;

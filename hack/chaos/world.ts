@@ -10,7 +10,7 @@ import {
   waitFor,
   eventually,
 } from "../kit/cluster.ts";
-import { addressOf, ask, observer, statusWithin } from "../kit/guest.ts";
+import { addressOf, ask, observer, statusWithin, OBSERVED_NETWORK } from "../kit/guest.ts";
 import { thawApiServer } from "../lab/faults.ts";
 import { inNode, lab } from "../lab/index.ts";
 import { NAME, NAMESPACE, type World } from "./run.ts";
@@ -37,7 +37,7 @@ export const makeWorld = async (): Promise<World> => {
   for (const node of NODES) await kubectl(["label", "node", node, `${LABEL}=here`, "--overwrite"]);
   await apply(namespaceManifest(NAMESPACE), poolManifest(POOL, "3Gi"));
   await apply(
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.40.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, NAME, {
       image: tiny,
       network: "net",
@@ -47,7 +47,7 @@ export const makeWorld = async (): Promise<World> => {
     }),
   );
   await waitFor(`inst/${NAME}`, "condition=Ready", 180, NAMESPACE);
-  const probe = await observer({ node: OBSERVER, namespace: NAMESPACE, network: "net", ipv4: "10.40.0.250/24" });
+  const probe = await observer({ node: OBSERVER, namespace: NAMESPACE, network: "net" });
   const address = await addressOf(NAMESPACE, NAME);
   await statusWithin(probe, address, 60);
   // Something to copy, so that copying lasts while its rate is limited.

@@ -1,7 +1,16 @@
 /** Cold moves as a user makes them: a stopped instance goes to another node and another pool with every record that it had. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Migration } from "../../crds/migration.ts";
-import { addressOf, checkDisk, instance, leftOn, observer, status, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  checkDisk,
+  instance,
+  leftOn,
+  observer,
+  status,
+  statusWithin,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import {
   apply,
   eventually,
@@ -54,7 +63,7 @@ beforeAll(async () => {
       metadata: { name: "cold-side" },
       spec: { driver: "dir", source: { path: SIDE } },
     },
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.63.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, "vm", {
       image: tiny,
       network: "net",
@@ -62,7 +71,7 @@ beforeAll(async () => {
     }),
   );
   await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.63.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   await statusWithin(probe, await addressOf(NAMESPACE, "vm"), 60);
 });
 

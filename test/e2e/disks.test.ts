@@ -2,7 +2,16 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
-import { addressOf, checkDisk, instance, leftOn, observer, status, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  checkDisk,
+  instance,
+  leftOn,
+  observer,
+  status,
+  statusWithin,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import {
   apply,
   eventually,
@@ -55,7 +64,7 @@ beforeAll(async () => {
     poolManifest("local", "8Gi"),
     dirPool("disks-side", SIDE),
     dirPool("disks-common", COMMON, { shared: true }),
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.62.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, "vm", {
       image: tiny,
       network: "net",
@@ -69,7 +78,7 @@ beforeAll(async () => {
     virtualMachine(NAMESPACE, "roam", { image: tiny, network: "net", pool: "disks-common" }),
   );
   for (const name of ["vm", "roam"]) await waitFor(`inst/${name}`, "condition=Ready", 180, NAMESPACE);
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.62.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   for (const name of ["vm", "roam"]) await statusWithin(probe, await addressOf(NAMESPACE, name), 60);
 });
 

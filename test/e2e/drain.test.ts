@@ -3,7 +3,16 @@ import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
-import { addressOf, checkDisk, instance, leftOn, observer, status, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  checkDisk,
+  instance,
+  leftOn,
+  observer,
+  status,
+  statusWithin,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import {
   apply,
   eventually,
@@ -52,7 +61,7 @@ beforeAll(async () => {
   await apply(namespaceManifest(NAMESPACE), poolManifest("local", "8Gi"));
   const here = { placement: { nodeSelector: { [LABEL]: "here" } } };
   await apply(
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.61.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     ...["one", "two"].map((name) => virtualMachine(NAMESPACE, name, { image: tiny, network: "net", spec: here })),
     virtualMachine(NAMESPACE, "stops", { image: tiny, network: "net", spec: { ...here, onDrain: "Stop" } }),
   );
@@ -61,7 +70,7 @@ beforeAll(async () => {
   // The quota has no room for a second claim of anybody.
   const hard = { pods: "3" };
   await apply({ apiVersion: "v1", kind: "ResourceQuota", metadata: { name: "full", namespace: NAMESPACE }, spec: { hard } });
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.61.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   for (const name of ["one", "two", "stops"]) {
     before.set(name, await statusWithin(probe, await addressOf(NAMESPACE, name), 60));
   }

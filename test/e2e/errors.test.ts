@@ -5,7 +5,17 @@ import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { inNode, lab } from "../../hack/lab/index.ts";
 import type { Probe } from "../../hack/lab/probe.ts";
-import { addressOf, ask, checkDisk, instance, observer, processOf, serveFile, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  ask,
+  checkDisk,
+  instance,
+  observer,
+  processOf,
+  serveFile,
+  statusWithin,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import {
   apply,
   images,
@@ -42,7 +52,7 @@ const saysWhy = async (name: string, type: string, reason: string, seconds = 90)
 beforeAll(async () => {
   ({ tiny } = await images());
   await apply(namespaceManifest(NAMESPACE));
-  await apply(poolManifest("local", "8Gi"), networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.40.0.0/24" } }));
+  await apply(poolManifest("local", "8Gi"), networkManifest(NAMESPACE, "net", OBSERVED_NETWORK));
   await waitFor("dpool/local", "condition=Ready");
   await waitFor("dnet/net", "condition=Ready", 60, NAMESPACE);
 });
@@ -117,7 +127,7 @@ test("a pool grows under a writer, and does not shrink", async () => {
   await apply(virtualMachine(NAMESPACE, "writer", { image: tiny, network: "net", pool: "growing", node: "n1" }));
   await waitFor("inst/writer", "condition=Ready", 180, NAMESPACE);
   const ip = await addressOf(NAMESPACE, "writer");
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.40.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   const before = await statusWithin(probe, ip, 60);
   const filled = ask<{ ok: boolean; error: string }>(probe, ip, "/fill/64");
   await apply(poolManifest("growing", "2Gi"));

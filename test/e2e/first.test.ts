@@ -60,7 +60,7 @@ describe("two instances on two nodes", () => {
 
   beforeAll(async () => {
     const { tiny, tinyRaw } = await images();
-    const spec = { ipv4: { cidr: "10.20.0.0/24" }, ipv6: { cidr: "fd42:20::/64" }, dns: { domain: "red.pair.internal" } };
+    const spec = { ipv4: { cidr: "10.20.0.0/16" }, ipv6: { cidr: "fd42:20::/64" }, dns: { domain: "red.pair.internal" } };
     await apply(namespaceManifest("pair"));
     await apply(
       networkManifest("pair", "red", spec),
@@ -70,7 +70,7 @@ describe("two instances on two nodes", () => {
     await waitFor("inst/one", "condition=Ready", 180, "pair");
     await waitFor("inst/two", "condition=Ready", 180, "pair");
     second = await addressOf("pair", "two");
-    probe = await observer({ node: "n3", namespace: "pair", network: "red", ipv4: "10.20.0.250/24", ipv6: "fd42:20::fa/64" });
+    probe = await observer({ node: "n3", namespace: "pair", network: "red", ipv4: "10.20.255.250/16", ipv6: "fd42:20::fa/64" });
   });
   afterAll(async () => {
     await probe?.remove();

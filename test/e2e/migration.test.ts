@@ -11,6 +11,7 @@ import {
   status,
   statusWithin,
   whileEchoing,
+  OBSERVED_NETWORK,
 } from "../../hack/kit/guest.ts";
 import {
   apply,
@@ -83,7 +84,7 @@ beforeAll(async () => {
       metadata: { name: "local" },
       spec: { driver: "btrfs", source: { loop: { size: "8Gi" } } },
     },
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.60.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, "vm", {
       image: tiny,
       network: "net",
@@ -93,7 +94,7 @@ beforeAll(async () => {
   for (const node of ["n1", "n2"]) await kubectl(["label", "node", node, "drover-moves=here", "--overwrite"]);
   await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
   address = await addressOf(NAMESPACE, "vm");
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.60.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   await statusWithin(probe, address, 60);
 });
 

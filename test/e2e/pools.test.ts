@@ -3,7 +3,17 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { disksOf } from "../../crds/disks.ts";
 import type { Instance } from "../../crds/instance.ts";
 import type { Migration } from "../../crds/migration.ts";
-import { addressOf, checkDisk, instance, leftOn, observer, processOf, status, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  checkDisk,
+  instance,
+  leftOn,
+  observer,
+  processOf,
+  status,
+  statusWithin,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import {
   apply,
   eventually,
@@ -77,7 +87,7 @@ beforeAll(async () => {
       metadata: { name: "pools-side" },
       spec: { driver: "dir", source: { path: SIDE } },
     },
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.64.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, "vm", {
       image: tiny,
       network: "net",
@@ -85,7 +95,7 @@ beforeAll(async () => {
     }),
   );
   await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.64.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   address = await addressOf(NAMESPACE, "vm");
   await statusWithin(probe, address, 60);
 });

@@ -1,7 +1,17 @@
 /** Guests that write faster than the wire carries, and wires that carry little: what policy makes of it, and what it says. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Migration } from "../../crds/migration.ts";
-import { addressOf, ask, checkDisk, instance, leftOn, observer, status, statusWithin } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  ask,
+  checkDisk,
+  instance,
+  leftOn,
+  observer,
+  status,
+  statusWithin,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import { apply, eventually, get, images, kubectl, namespaceManifest, networkManifest } from "../../hack/kit/cluster.ts";
 import { poolManifest, virtualMachine, waitFor, type GuestReport } from "../../hack/kit/cluster.ts";
 import { hold, isHeld, letGo } from "../../hack/kit/checkpoints.ts";
@@ -102,7 +112,7 @@ beforeAll(async () => {
   await apply(namespaceManifest(NAMESPACE), poolManifest("local", "8Gi"));
   for (const node of ["n1", "n2"]) await kubectl(["label", "node", node, "drover-stalls=here", "--overwrite"]);
   await apply(
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.62.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, "vm", {
       image: tiny,
       network: "net",
@@ -111,7 +121,7 @@ beforeAll(async () => {
   );
   await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
   address = await addressOf(NAMESPACE, "vm");
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.62.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   await statusWithin(probe, address, 60);
   await dirty(400, WRITTEN_MIB);
 });

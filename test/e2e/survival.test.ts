@@ -4,7 +4,17 @@ import { freezeApiServer, powerCut, powerOn, restartContainerd, restartKubelet, 
 import { lab } from "../../hack/lab/index.ts";
 import type { Probe } from "../../hack/lab/probe.ts";
 import { run } from "../../hack/lab/run.ts";
-import { addressOf, checkDisk, instance, observer, processOf, status, statusWithin, whileEchoing } from "../../hack/kit/guest.ts";
+import {
+  addressOf,
+  checkDisk,
+  instance,
+  observer,
+  processOf,
+  status,
+  statusWithin,
+  whileEchoing,
+  OBSERVED_NETWORK,
+} from "../../hack/kit/guest.ts";
 import {
   apply,
   eventually,
@@ -59,12 +69,12 @@ beforeAll(async () => {
       metadata: { name: "local" },
       spec: { driver: "btrfs", source: { loop: { size: "8Gi" } } },
     },
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.30.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     virtualMachine(NAMESPACE, "vm", { image: tiny, node: "n1", network: "net" }),
   );
   await waitFor("inst/vm", "condition=Ready", 180, NAMESPACE);
   address = await addressOf(NAMESPACE, "vm");
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.30.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
 });
 
 afterAll(async () => {
@@ -143,7 +153,7 @@ describe("the guest is not touched", () => {
     );
     // The observer's own port was ours to lose: it is no Drover row, so it is made again by hand.
     await probe.remove();
-    probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.30.0.250/24" });
+    probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
     await expectUntouched(before);
   });
 

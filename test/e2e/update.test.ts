@@ -30,6 +30,7 @@ import {
   status,
   statusWithin,
   whileEchoing,
+  OBSERVED_NETWORK,
 } from "../../hack/kit/guest.ts";
 import { fillClaim, limitOf, roomIn } from "../../hack/kit/claim-memory.ts";
 import { portOptions } from "../../hack/kit/northbound.ts";
@@ -104,7 +105,7 @@ beforeAll(async () => {
   await apply(namespaceManifest(NAMESPACE));
   await apply(
     poolManifest("local", "8Gi"),
-    networkManifest(NAMESPACE, "net", { ipv4: { cidr: "10.66.0.0/24" } }),
+    networkManifest(NAMESPACE, "net", OBSERVED_NETWORK),
     ...["vm", "beside"].map((name) => virtualMachine(NAMESPACE, name, { image: tiny, node: NODE, network: "net" })),
     virtualMachine(NAMESPACE, "away", {
       image: tiny,
@@ -115,7 +116,7 @@ beforeAll(async () => {
   for (const name of NAMES) await waitFor(`inst/${name}`, "condition=Ready", 180, NAMESPACE);
   older = (await runtimeOf("vm")) ?? "";
   address = await addressOf(NAMESPACE, "vm");
-  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net", ipv4: "10.66.0.250/24" });
+  probe = await observer({ node: "n3", namespace: NAMESPACE, network: "net" });
   await statusWithin(probe, address, 60);
   await moveToOther();
   await upgradeDrover({ "image.runtime": image });
