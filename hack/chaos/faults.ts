@@ -33,6 +33,8 @@ export interface Fault {
   seconds?: number;
   /** Ends of the Migration that a user can live with, besides Succeeded. */
   mayEnd?: readonly string[];
+  /** An agent begins anew, and does not know all that the one before it knew. */
+  replacesAgent?: true;
   /** Does it, and makes sure that it was done; throws when it was not. */
   strike: (victim: Victim) => Promise<Struck>;
 }
@@ -99,9 +101,9 @@ const fence = (node: string): Promise<string> =>
 const unfence = (node: string): Promise<string> => kubectl(["taint", "node", node, "node.kubernetes.io/out-of-service-"]);
 
 export const faults: readonly Fault[] = [
-  { name: "source agent killed", strike: ({ source }) => killAgents(source) },
-  { name: "target agent killed", strike: ({ target }) => killAgents(target) },
-  { name: "both agents killed", strike: ({ source, target }) => killAgents(source, target) },
+  { name: "source agent killed", replacesAgent: true, strike: ({ source }) => killAgents(source) },
+  { name: "target agent killed", replacesAgent: true, strike: ({ target }) => killAgents(target) },
+  { name: "both agents killed", replacesAgent: true, strike: ({ source, target }) => killAgents(source, target) },
   {
     name: "operator killed",
     strike: async () => {

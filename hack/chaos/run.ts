@@ -9,13 +9,11 @@ import type { Fault, Struck, Victim } from "./faults.ts";
 import { leftovers } from "./leftovers.ts";
 import { arm, isStillIn, reached, release, type Phase } from "./phases.ts";
 import { forgetTraces, keepTraces, nodeOfQemu, readTraces, watchTraces } from "./traces.ts";
-import { pauseOfMove, mostRunning, runningNow, runsOf, type Outcome, type RunChange } from "./verdict.ts";
+import { mostRunning, pauseProblem, runningNow, runsOf, type Outcome, type RunChange } from "./verdict.ts";
 
 export const NAMESPACE = "chaos";
 export const NAME = "vm";
 const END_SECONDS = 240;
-/** An agent that is replaced takes a second at the least; news of the guest from the API server, a good deal less. */
-const PAUSE_OFF_MS = 500;
 
 const ended = (now: Migration): boolean => ["Succeeded", "Failed", "Cancelled"].includes(now.status?.phase ?? "");
 const needsDecision = (now: Migration): boolean =>
@@ -214,12 +212,9 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   if (after !== undefined && !mayBoot && after.bootId !== first.bootId) why ??= "the guest was booted anew";
   const { phase: seen = "?", reason } = end.status ?? {};
   if (seen !== "Succeeded" && fault.mayEnd?.includes(seen) !== true) why ??= `it should have succeeded: ${wordsOf(end)}`;
-  const told = end.status?.source?.pauseMs;
-  const real = pauseOfMove(changes);
   // Who was killed did not stop, and a halted guest stands still for another reason.
   const hasMoved = seen === "Succeeded" && phase.cold !== true && !halted && struck.killed.length === 0;
-  if (hasMoved && told !== undefined && Math.abs(told - (real ?? 0)) > PAUSE_OFF_MS)
-    why ??= `the move tells a pause of ${told} ms, by the QEMUs it was ${real ?? "none"}`;
+  if (hasMoved) why ??= pauseProblem(end.status?.source?.pauseMs, changes, fault.replacesAgent === true);
   if (seen === "Failed" && (reason === undefined || wordsOf(end) === "")) why ??= "it failed without a reason";
   if (needsDecision(end)) why ??= "it still asks for a decision";
   const retries = end.status?.retries ?? 0;

@@ -1,5 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { pauseOfMove, mostRunning, pauses, runChanges, runningNow, runsOf, tables, type RunChange } from "./verdict.ts";
+import {
+  mostRunning,
+  pauseOfMove,
+  pauseProblem,
+  pauses,
+  runChanges,
+  runningNow,
+  runsOf,
+  tables,
+  type RunChange,
+} from "./verdict.ts";
 
 const change = (at: number, qemu: string, running: boolean): RunChange => ({ at, qemu, running });
 
@@ -50,6 +60,17 @@ test("the pause of a move is the last one after which another QEMU runs", () => 
   expect(pauseOfMove(left)).toBe(25);
   expect(pauseOfMove([...left, change(100, "b", false), change(110, "b", true)])).toBe(25);
   expect(pauseOfMove(left.slice(0, 3))).toBeUndefined();
+});
+
+test.each<[string, number | undefined, boolean, string | undefined]>([
+  ["what is told is true", 60, false, undefined],
+  ["it is off by less than an agent takes to come back", 520, false, undefined],
+  ["it holds an agent's restart", 6698, true, "the move tells a pause of 6698 ms, by the QEMUs it was 25"],
+  ["it is told by nobody", undefined, false, "the move tells no pause, by the QEMUs it was 25"],
+  ["who knew it is gone", undefined, true, undefined],
+])("the told pause is judged: %s", (_, told, mayBeUnknown, problem) => {
+  const moved = [change(1, "a", true), change(70, "a", false), change(95, "b", true)];
+  expect(pauseProblem(told, moved, mayBeUnknown)).toBe(problem);
 });
 
 test("the table says what was not tried", () => {

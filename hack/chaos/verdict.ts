@@ -77,6 +77,25 @@ export const pauses = (changes: readonly RunChange[]): number[] => pausesOf(chan
 export const pauseOfMove = (changes: readonly RunChange[]): number | undefined =>
   pausesOf(changes).findLast(({ from, to }) => from !== to)?.ms;
 
+/** An agent that is replaced takes a second at the least; news of the guest from the API server, a good deal less. */
+const PAUSE_OFF_MS = 500;
+
+/**
+ * What is untrue in the pause that a finished live move tells, in ms; undefined: nothing.
+ * @param mayBeUnknown an agent was replaced, and what it alone knew is gone
+ */
+export const pauseProblem = (
+  told: number | undefined,
+  changes: readonly RunChange[],
+  mayBeUnknown: boolean,
+): string | undefined => {
+  const real = pauseOfMove(changes);
+  if (told === undefined) return mayBeUnknown ? undefined : `the move tells no pause, by the QEMUs it was ${real ?? "none"}`;
+  return Math.abs(told - (real ?? 0)) > PAUSE_OFF_MS
+    ? `the move tells a pause of ${told} ms, by the QEMUs it was ${real ?? "none"}`
+    : undefined;
+};
+
 /** The QEMUs whose last word is that they run. */
 export const runningNow = (changes: readonly RunChange[]): string[] => {
   const last = new Map(inOrder(changes).map(({ qemu, running }) => [qemu, running]));
