@@ -33,6 +33,8 @@ export interface Fault {
   seconds?: number;
   /** Ends of the Migration that a user can live with, besides Succeeded. */
   mayEnd?: readonly string[];
+  /** How many attempts of the move it may spoil, where that is more than one. */
+  spoils?: number;
   /** An agent begins anew, and does not know all that the one before it knew. */
   replacesAgent?: true;
   /** Does it, and makes sure that it was done; throws when it was not. */
@@ -193,6 +195,8 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "target pool full",
+    // The one that it strikes, and one that finds no room.
+    spoils: 2,
     strike: async ({ target, pool }) => {
       const directory = `/var/lib/drover/pools/${pool}`;
       await inNode(target, "sh", ["-c", FILL, directory], { deadlineMs: 60_000 });
@@ -238,6 +242,8 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "source node dead",
+    // The one that it strikes, and one that begins before it is seen that the guest is gone.
+    spoils: 2,
     strike: async ({ source }) => {
       await powerCut(source);
       const killed = [{ node: source, at: Date.now() }];

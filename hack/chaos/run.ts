@@ -218,6 +218,7 @@ export const runCase = async (phase: Phase, fault: Fault, { probe }: World): Pro
   if (seen === "Failed" && (reason === undefined || wordsOf(end) === "")) why ??= "it failed without a reason";
   if (needsDecision(end)) why ??= "it still asks for a decision";
   const retries = end.status?.retries ?? 0;
+  if (retries > (fault.spoils ?? 1)) why ??= `${retries} attempts failed: ${await failuresOf(name)}`;
   const decided = end.spec.keep === undefined ? "" : `, decided: ${end.spec.keep}`;
   return {
     phase: phase.name,

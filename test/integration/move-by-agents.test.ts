@@ -3,7 +3,7 @@
  * right before each of its steps, and the next one has to find its way from notes, record and QEMU.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -364,6 +364,9 @@ test("the guest ends while it is moved", async () => {
   rmSync(file);
   expect(await ended(move)).toBe("Source");
   expect(cpusOf(directory, move.uid)).toEqual({ now: [], most: 1 });
+  // Else the driver would take the guest's next QEMU for the one that was about to be stopped.
+  const givenUp = (): string => readFileSync(join(directory, "given-up-n1"), "utf8");
+  await vi.waitFor(() => expect(givenUp()).toContain(move.uid), { timeout: 10_000, interval: 50 });
 });
 
 test("a Migration that is deleted by force leaves the guest where it was, and nothing at the target", async () => {

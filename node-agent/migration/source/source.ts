@@ -286,8 +286,9 @@ export class SourceMove {
   async #settle(): Promise<boolean> {
     const { notes, metrics, clock } = this.#parts;
     const done = this.#known.isDone;
-    // A copy of the disks alone is no move for QEMU, yet it leaves a job, a node and a key behind.
-    if (!done && !this.#cleared && this.#seen.state !== "gone") {
+    // A copy of the disks alone is no move for QEMU, yet it leaves a job, a node and a key behind; and where QEMU is gone, what is
+    // remembered of it would be taken for that of the one after it.
+    if (!done && !this.#cleared) {
       this.#underway.start("clearing what is left of the move", async () => {
         this.#copying.stop();
         await this.#parts.moves.giveUp(this.note.instance.uid);

@@ -171,6 +171,7 @@ export class FakeMachine
     return Promise.reject(new Error("not possible"));
   }
   giveUp(uid: string): Promise<void> {
+    appendFileSync(join(this.#directory, `given-up-${this.#node}`), `${uid}\n`);
     const seen = this.see(uid);
     if (seen === undefined) return Promise.resolve();
     if (seen.cpus) this.#put(uid, { cpus: true, out: "idle", in: seen.in });
