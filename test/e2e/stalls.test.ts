@@ -145,7 +145,7 @@ afterAll(async () => {
 describe("a guest that writes faster than the wire", () => {
   test("Abort: the move ends in figures, and the guest stays", async () => {
     const [from, before] = [await nodeOf(), await status(probe, address)];
-    await begin("abort", { onStall: "Abort", maxBytesPerSecond: "12Mi", maxPause: "100ms" });
+    await begin("abort", { onStall: "Abort", maxBytesPerSecond: "24Mi", maxPause: "100ms" });
     const { status: now } = await end("abort");
     expect(now).toMatchObject({ phase: "Failed", reason: "NotConverging", handover: { attempt: 1, state: "Source" } });
     expect(messageOf({ status: now } as Migration, "Ready")).toMatch(
@@ -177,7 +177,7 @@ describe("a guest that writes faster than the wire", () => {
   test("PostCopy: it goes on at the target before all its memory is there", async () => {
     const [from, before] = [await nodeOf(), await status(probe, address)];
     await dirty(400, WRITTEN_MIB);
-    await begin("post-copy", { onStall: "PostCopy", maxBytesPerSecond: "12Mi", maxPause: "100ms" });
+    await begin("post-copy", { onStall: "PostCopy", maxBytesPerSecond: "24Mi", maxPause: "100ms" });
     const now = await end("post-copy");
     expect(now.status).toMatchObject({ phase: "Succeeded", sourceNode: from, handover: { attempt: 1, state: "Done" } });
     expectRanFirst(now);
@@ -191,7 +191,8 @@ describe("a guest that writes faster than the wire", () => {
     await ask(probe, address, "/dirty/0/0");
     await hold(from, "source", "allow-pause");
     try {
-      await begin("late-writer", { onStall: "PostCopy", maxPause: "100ms" });
+      // The limit is that of what follows after the pause: without one all may be there before the guest runs.
+      await begin("late-writer", { onStall: "PostCopy", maxBytesPerSecond: "64Mi", maxPause: "100ms" });
       await isHeld(from, "source", "allow-pause");
       await dirty(1_000, 128);
     } finally {
