@@ -242,7 +242,7 @@ export const faults: readonly Fault[] = [
   },
   {
     name: "source node dead",
-    // The one that it strikes, and one that begins before it is seen that the guest is gone.
+    // The one that it strikes, and one that finds the guest gone.
     spoils: 2,
     strike: async ({ source }) => {
       await powerCut(source);

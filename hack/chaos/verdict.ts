@@ -90,10 +90,9 @@ export const pauseProblem = (
   mayBeUnknown: boolean,
 ): string | undefined => {
   const real = pauseOfMove(changes);
-  if (told === undefined) return mayBeUnknown ? undefined : `the move tells no pause, by the QEMUs it was ${real ?? "none"}`;
-  return Math.abs(told - (real ?? 0)) > PAUSE_OFF_MS
-    ? `the move tells a pause of ${told} ms, by the QEMUs it was ${real ?? "none"}`
-    : undefined;
+  const isTrue = told === undefined ? mayBeUnknown : Math.abs(told - (real ?? 0)) <= PAUSE_OFF_MS;
+  if (isTrue) return undefined;
+  return `the move tells ${told === undefined ? "no pause" : `a pause of ${told} ms`}, by the QEMUs it was ${real ?? "none"}`;
 };
 
 /** The QEMUs whose last word is that they run. */

@@ -39,7 +39,7 @@ export const logicalSwitch = async (namespace: string, network: string): Promise
 export const OBSERVED_NETWORK = { ipv4: { cidr: "10.60.0.0/16" } };
 const OBSERVER_IPV4 = "10.60.255.250/16";
 
-/** An observer on a network; without an address it has the one that is meant for it in OBSERVED_NETWORK. */
+/** An observer on a network; without an IPv4 address it has the one that is meant for it in OBSERVED_NETWORK. */
 export const observer = async (options: {
   node: string;
   namespace: string;

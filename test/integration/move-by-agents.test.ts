@@ -3,7 +3,7 @@
  * right before each of its steps, and the next one has to find its way from notes, record and QEMU.
  */
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ import type { Migration, MigrationStatus } from "../../crds/migration.ts";
 import { migrations } from "../../crds/resources.ts";
 import { Informer, KubeClient } from "../../kube/index.ts";
 import { installChart, instance, type Installed } from "./chart-kit.ts";
-import { cpusOf, FakeMachine, leftOn, pingsOf } from "./support/fake-machine.ts";
+import { cpusOf, FakeMachine, givenUpOn, leftOn, pingsOf } from "./support/fake-machine.ts";
 import { TestAuthority } from "./support/node-certificates.ts";
 
 type Side = "source" | "target";
@@ -365,8 +365,7 @@ test("the guest ends while it is moved", async () => {
   expect(await ended(move)).toBe("Source");
   expect(cpusOf(directory, move.uid)).toEqual({ now: [], most: 1 });
   // Else the driver would take the guest's next QEMU for the one that was about to be stopped.
-  const givenUp = (): string => readFileSync(join(directory, "given-up-n1"), "utf8");
-  await vi.waitFor(() => expect(givenUp()).toContain(move.uid), { timeout: 10_000, interval: 50 });
+  await vi.waitFor(() => expect(givenUpOn(directory, move.uid)).toContain("n1"), { timeout: 10_000, interval: 50 });
 });
 
 test("a Migration that is deleted by force leaves the guest where it was, and nothing at the target", async () => {

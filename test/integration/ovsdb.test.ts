@@ -223,7 +223,7 @@ describe("one server, by unix, tcp and ssl", () => {
     await writer.transact([ops.delete("Logical_Switch", []), ops.delete("DHCP_Options", [])]);
   });
 
-  it("takes thousands of rows, each in a transaction of its own", async () => {
+  it("handles hundreds of rows a second", async () => {
     const client = await connect([remote("unix")]);
     const replica = client.monitor({ Logical_Switch: {}, Logical_Switch_Port: {} });
     await replica.whenSynced();
@@ -244,6 +244,7 @@ describe("one server, by unix, tcp and ssl", () => {
     const perSecond = rows / ((performance.now() - began) / 1000);
     console.log(`${Math.round(perSecond)} rows a second, one transaction each`);
     expect(replica.rows("Logical_Switch_Port").size).toBe(rows);
+    expect(perSecond).toBeGreaterThan(200);
     const fresh = performance.now();
     const other = client.monitor({ Logical_Switch_Port: {} });
     await other.whenSynced();

@@ -1,7 +1,7 @@
 /**
  * QEMUs that are only files in a directory that all nodes of a test share: they outlive the agents, fail when told to, and one file
  * (`cpus.log`) has every stop and start of every guest's CPUs in the order in which they happened, another (`pings.log`) who was asked
- * for a sign of life.
+ * for a sign of life, a third (`given-up.log`) whose move was given up at its source.
  */
 import {
   appendFileSync,
@@ -171,7 +171,7 @@ export class FakeMachine
     return Promise.reject(new Error("not possible"));
   }
   giveUp(uid: string): Promise<void> {
-    appendFileSync(join(this.#directory, `given-up-${this.#node}`), `${uid}\n`);
+    appendFileSync(join(this.#directory, "given-up.log"), `${uid} ${this.#node}\n`);
     const seen = this.see(uid);
     if (seen === undefined) return Promise.resolve();
     if (seen.cpus) this.#put(uid, { cpus: true, out: "idle", in: seen.in });
@@ -277,12 +277,17 @@ export function cpusOf(directory: string, uid: string): { now: string[]; most: n
   return { now: [...running], most };
 }
 
-/** Nodes whose agent has asked the guest for a sign of life, in order. */
-export const pingsOf = (directory: string, uid: string): string[] =>
-  readFileSync(join(directory, "pings.log"), "utf8")
+const nodesIn = (log: string, directory: string, uid: string): string[] =>
+  readFileSync(join(directory, log), "utf8")
     .split("\n")
     .map((line) => line.split(" "))
     .flatMap(([of, node = ""]) => (of === uid ? [node] : []));
+
+/** Nodes whose agent has asked the guest for a sign of life, in order. */
+export const pingsOf = (directory: string, uid: string): string[] => nodesIn("pings.log", directory, uid);
+
+/** Nodes whose agent has given up the guest's move from there, in order. */
+export const givenUpOn = (directory: string, uid: string): string[] => nodesIn("given-up.log", directory, uid);
 
 /** Files of an agent's node that name the instance. */
 export function leftOn(directory: string, node: string, uid: string): string[] {
